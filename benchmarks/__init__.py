@@ -1,0 +1,1 @@
+"""Measurements against other software: each module is a command, `python -m benchmarks.<name>`."""

@@ -1,0 +1,34 @@
+"""Sections that several configs share; a config copies one and changes what its page of the paper says."""
+
+from ml_collections import ConfigDict
+
+
+def model() -> ConfigDict:
+    """Numerics of training: bfloat16 activations on float32 parameters, blocks recomputed in the backward pass."""
+    return ConfigDict({"dtype": "bfloat16", "param_dtype": "float32", "remat": "full"})
+
+
+def tiny_model() -> ConfigDict:
+    """Numerics on a CPU, where float32 is faster than bfloat16 and memory is no concern."""
+    return ConfigDict({"dtype": "float32", "param_dtype": "float32", "remat": "none"})
+
+
+def mesh() -> ConfigDict:
+    """All devices share one copy of the parameters (fully sharded data parallelism)."""
+    return ConfigDict({"data": 1, "fsdp": -1, "context": 1, "tensor": 1})
+
+
+def optimizer() -> ConfigDict:
+    """AdamW; what a config must set for itself is the learning rate, the warm-up and the weight decay."""
+    return ConfigDict(
+        {
+            "name": "adamw",
+            "b1": 0.9,  # not in the paper
+            "b2": 0.95,  # not in the paper
+            "eps": 1e-8,  # not in the paper
+            "clip_norm": 1.0,  # not in the paper
+            "schedule": "cosine",  # not in the paper
+            "end_fraction": 0.1,  # not in the paper
+            "moment_dtype": "float32",  # not in the paper
+        }
+    )

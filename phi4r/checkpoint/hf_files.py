@@ -1,0 +1,122 @@
+"""Everything of a Hugging Face folder that is not a weight: config, generation defaults, tokenizer, chat template."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from phi4r.checkpoint.shards import ShardLayout
+from phi4r.errors import UserError
+from phi4r.model.config import ModelConfig
+
+CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+LAYOUT_FILE = "safetensors_layout.json"  # beside an Orbax checkpoint: how the source folder laid out its files
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
+_NUMERICS = ("dtype", "param_dtype", "remat", "init_std")  # may differ from config.json without harm
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the JSON object in `path`.
+
+    Raises:
+      UserError: if it is missing or not an object.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing; give a complete Hugging Face folder or Orbax checkpoint of phi4r.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is not a JSON object; copy or download the file again.")
+    return values
+
+
+def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON as Hugging Face does: two spaces, a final newline, nothing escaped that need not be."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def parse_config(hf_config: Mapping[str, Any], where: pathlib.Path, **overrides: Any) -> ModelConfig:
+    """Returns the ModelConfig of a parsed config.json that lies in the folder `where`.
+
+    Raises:
+      UserError: for another architecture or a missing field.
+    """
+    try:
+        return ModelConfig.from_hf(hf_config, **overrides)
+    except KeyError as error:
+        raise UserError(f"{where / CONFIG_FILE} lacks the field {error}; take the model's own config.json.") from None
+
+
+def is_fused(hf_config: Mapping[str, Any]) -> bool:
+    """Returns whether the folder stores q, k, v and gate, up fused (model type phi3) or apart (llama)."""
+    return hf_config["model_type"] == "phi3"
+
+
+def carry_files(source: str | os.PathLike, destination: pathlib.Path) -> None:
+    """Copies the files at the top of `source` that are not weights, byte for byte: tokenizer, template, licence."""
+    for path in sorted(pathlib.Path(source).iterdir()):
+        hidden = path.name.startswith(".")
+        if path.is_file() and not hidden and not path.name.endswith(_WEIGHT_SUFFIXES) and path.name != LAYOUT_FILE:
+            shutil.copyfile(path, destination / path.name)
+
+
+def write_layout(folder: pathlib.Path, layout: ShardLayout) -> None:
+    """Stores the layout of the source's files beside an Orbax checkpoint."""
+    write_json(folder / LAYOUT_FILE, layout.to_json())
+
+
+def read_layout(folder: pathlib.Path) -> ShardLayout | None:
+    """Returns the layout that `write_layout` stored, or None where there is none."""
+    path = folder / LAYOUT_FILE
+    return ShardLayout.from_json(read_json(path)) if path.is_file() else None
+
+
+def write_config(
+    folder: pathlib.Path, config: ModelConfig, dtype: np.dtype, *, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Makes config.json in `folder` tell the truth: the carried one is kept where it does, fields are set where not.
+
+    Args:
+      folder: where the file is, if it was carried along from a source; else it is written as model type phi3.
+      config: the shape of the model.
+      dtype: of the weights beside it.
+      extra: more fields, as `eos_token_id`.
+
+    Returns:
+      What the file holds now.
+
+    Raises:
+      UserError: if the carried file describes another shape than `config`.
+    """
+    path = folder / CONFIG_FILE
+    carried = read_json(path) if path.is_file() else None
+    if carried is not None:
+        _refuse_other_shape(config, parse_config(carried, folder))
+    values = {**(config.to_hf() if carried is None else carried), **(extra or {})}
+    for key in {"dtype", "torch_dtype"} & set(values):
+        values[key] = dtype.name
+    if values != carried:
+        write_json(path, values)
+    return values
+
+
+def _refuse_other_shape(config: ModelConfig, source: ModelConfig) -> None:
+    """Raises UserError at the first field in which the two differ, numerics aside."""
+    ours, theirs = dataclasses.asdict(config), dataclasses.asdict(source)
+    for values in (ours, theirs):
+        (values["longrope"] or {}).pop("use", None)
+    for name in ours.keys() - set(_NUMERICS):
+        if ours[name] != theirs[name]:
+            raise UserError(
+                f"the model has {name}={ours[name]}, but config.json of the source folder says {theirs[name]}; "
+                "give the folder that this model was loaded from."
+            )

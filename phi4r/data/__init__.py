@@ -1,0 +1,1 @@
+"""From files of problems and traces to packed batches of tokens."""

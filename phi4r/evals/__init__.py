@@ -1,0 +1,1 @@
+"""Tasks, their evaluation, and the statistics and pages that report it."""

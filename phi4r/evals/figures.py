@@ -1,0 +1,185 @@
+"""Figures of a report, drawn by matplotlib without a display: curves, points coloured by step, bars with intervals.
+
+Every function takes plain numbers and returns a `matplotlib.figure.Figure`; `phi4r.evals.report` embeds it in a page
+as SVG. Points that are None or not finite leave a gap.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from phi4r.evals.scores import Interval
+
+Points = tuple[Sequence[float], Sequence[float | None]]  # x and y of equal length
+Estimate = tuple[float, Interval | None]  # a share and its interval
+
+COLOURS = ("#2f6bd0", "#e0752d", "#2a9d6f", "#9a5cc6", "#c9a227", "#5b6675")
+_INK, _MUTED, _GRID = "#1f2733", "#5b6675", "#e6e9ef"
+_SIZE_INCHES = (5.2, 3.3)
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": "#b8c0cc",
+    "axes.labelcolor": _MUTED,
+    "axes.titlecolor": _INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": _GRID,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+}
+
+
+def curve_figure(
+    series: Mapping[str, Points],
+    *,
+    title: str,
+    x_label: str = "step",
+    y_label: str = "",
+    percent: bool = False,
+    smooth: int = 1,
+) -> Figure:
+    """Draws lines over a common x axis.
+
+    Args:
+      series: name -> (x, y); a single one is drawn without a legend.
+      title: above the axes.
+      x_label: under the x axis.
+      y_label: beside the y axis.
+      percent: whether y are shares, shown in percent.
+      smooth: width of a centred running mean; above 1 the raw points stay visible, pale, behind it.
+    """
+    with _axes(title, x_label, y_label) as (figure, axes):
+        for (name, (x, y)), colour in zip(series.items(), _colours(len(series)), strict=True):
+            x, y = np.asarray(x, float), _floats(y)
+            if smooth > 1:
+                axes.plot(x, y, color=colour, alpha=0.28, linewidth=1.0)
+            marker = "o" if len(x) <= 12 else None
+            axes.plot(x, running_mean(y, smooth), color=colour, label=name, marker=marker, markersize=4)
+        if len(series) > 1:
+            axes.legend()
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        _scale_y(axes, percent)
+    return figure
+
+
+def scatter_figure(
+    x: Sequence[float | None],
+    y: Sequence[float | None],
+    steps: Sequence[float],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    percent_x: bool = False,
+) -> Figure:
+    """Draws one quantity against another, a point for each step, coloured from the first step to the last."""
+    with _axes(title, x_label, y_label) as (figure, axes):
+        points = axes.scatter(_floats(x), _floats(y), c=np.asarray(steps, float), cmap="viridis_r", s=26, linewidths=0)
+        bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=28)
+        bar.set_label("step", color=_MUTED)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(True, axis="both")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        if percent_x:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    return figure
+
+
+def interval_figure(groups: Mapping[str, Mapping[str, Estimate]], *, title: str, y_label: str = "accuracy") -> Figure:
+    """Draws bars of shares with their intervals as whiskers.
+
+    Args:
+      groups: group (a model) -> series (a way of decoding) -> (share, interval or None). Series that a group lacks
+        leave their place empty.
+      title: above the axes.
+      y_label: beside the y axis.
+    """
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    width = 0.8 / max(len(names), 1)
+    with _axes(title, "", y_label) as (figure, axes):
+        for offset, (name, colour) in enumerate(zip(names, _colours(len(names)), strict=True)):
+            places = [i for i, group in enumerate(groups.values()) if name in group]
+            estimates = [group[name] for group in groups.values() if name in group]
+            x = np.array(places) + (offset - (len(names) - 1) / 2) * width
+            shares = np.array([share for share, _ in estimates])
+            ends = np.array([(i.low, i.high) if i else (share, share) for share, i in estimates])
+            whiskers = np.abs(ends.T - shares)
+            style = dict(ecolor=_INK, elinewidth=1.1, capsize=3)
+            axes.bar(x, shares, width * 0.9, color=colour, label=name, yerr=whiskers, error_kw=style)
+            for place, share, high in zip(x, shares, ends[:, 1], strict=True):
+                axes.annotate(
+                    f"{100 * share:.1f}",
+                    (place, max(high, share)),
+                    (0, 4),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                )
+        axes.set_xticks(range(len(groups)), list(groups), color=_INK)
+        axes.set_ylim(0.0, 1.0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if len(names) > 1:
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.28), ncols=len(names))
+    return figure
+
+
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Returns the centred mean over `width` points; the window shrinks at the ends, and points that are nan are left out.
+
+    Args:
+      values: [n] float.
+      width: of the window; even ones reach one point further back.
+    """
+    back, ahead = width // 2, (width - 1) // 2
+    windows = [values[max(0, i - back) : i + ahead + 1] for i in range(len(values))]
+    kept = [window[np.isfinite(window)] for window in windows]
+    means = np.array([window.mean() if window.size else np.nan for window in kept])
+    return np.where(np.isfinite(values), means, np.nan) if width <= 1 else means
+
+
+@contextlib.contextmanager
+def _axes(title: str, x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes]]:
+    """Opens a figure with one pair of axes in the house style."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        yield figure, axes
+
+
+def _scale_y(axes: Axes, percent: bool) -> None:
+    """Puts readable ticks on y; shares never leave 0..100%."""
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(y=0.08)
+    if percent:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.02), min(max(high, 0.02), 1.02))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+
+
+def _floats(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+def _colours(num: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(num)]

@@ -1,0 +1,61 @@
+"""The frame of a report: head, style sheet and the places of title, subtitle and body."""
+
+import string
+
+PAGE = string.Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>$title</title>
+<style>
+:root { --ink: #1f2733; --muted: #5b6675; --line: #e3e7ee; --paper: #ffffff; --ground: #f5f7fa;
+        --accent: #2f6bd0; --right: #1c7f57; --wrong: #b8432f; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55;
+       font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
+.subtitle { color: var(--muted); margin: 0 0 2rem; }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 12px;
+          padding: 1.4rem 1.6rem 1.6rem; margin: 0 0 1.4rem; }
+h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
+p { max-width: 48rem; margin: 0 0 .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
+caption { caption-side: bottom; text-align: left; color: var(--muted); font-size: .85rem; padding-top: .7rem; }
+th, td { padding: .5rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--muted); font-weight: 600; font-size: .8rem; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td:first-child { font-weight: 600; }
+tbody tr:last-child td { border-bottom: 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.6rem 2rem; }
+figure { margin: 0; }
+figure img { width: 100%; max-width: 40rem; height: auto; display: block; }
+figcaption { color: var(--muted); font-size: .85rem; margin-top: .4rem; }
+.samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+article { border: 1px solid var(--line); border-left: 4px solid var(--wrong); border-radius: 8px; padding: .8rem 1rem;
+          min-width: 0; }
+article.right { border-left-color: var(--right); }
+article header { display: flex; flex-wrap: wrap; gap: .25rem .9rem; font-size: .85rem; color: var(--muted);
+                 margin-bottom: .5rem; }
+article header b { color: var(--ink); }
+article .verdict { font-weight: 600; color: var(--wrong); }
+article.right .verdict { color: var(--right); }
+pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 24rem; overflow-y: auto;
+      font: .85rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+pre.prompt { color: var(--accent); margin-bottom: .4rem; }
+.thought { color: var(--muted); }
+@media print { body { background: none; } section { border: 0; padding: 0; } pre { max-height: none; } }
+</style>
+</head>
+<body>
+<main>
+<h1>$title</h1>
+<p class="subtitle">$subtitle</p>
+$body
+</main>
+</body>
+</html>
+""")

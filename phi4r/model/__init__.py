@@ -1,0 +1,1 @@
+"""The decoder: its shape, its layers, its cache, and the log-probabilities it gives."""

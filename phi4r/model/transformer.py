@@ -1,0 +1,250 @@
+"""The Phi-3 / Phi-4 decoder as functional linen modules.
+
+Pre-norm residual blocks of grouped-query attention with rotary positions and a SiLU-gated MLP. Parameters come in one
+of two layouts, with the same mathematics:
+
+* stacked: the layers on axis 0 of every leaf, run by a scan. For training, checkpoints and sharding.
+* unrolled: a subtree for each layer, q, k, v and gate, up fused, run by a Python loop with an explicit cache. For
+  decoding, where a step reads every weight once and a scan would copy the cache (`phi4r.model.layouts`).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from phi4r.model.attention import attend
+from phi4r.model.config import ModelConfig
+from phi4r.model.kv_cache import KVCache
+from phi4r.model.rope import rotary_angles, rotate
+from phi4r.sharding import constrain
+from phi4r.typing import Array, Float, Int, Params, typechecked
+
+ACTIVATION = ("batch", "length", "act_embed")
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) in float32, cast to the dtype of x, *then* times the scale: the order of the reference."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Normalises the last axis."""
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("act_embed",))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.config.param_dtype))
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.config.norm_eps)
+        return wide.astype(x.dtype) * scale.astype(x.dtype)[None, None]
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention; q, k, v apart, or fused in the unrolled layout."""
+
+    config: ModelConfig
+    fused: bool
+
+    @nn.compact
+    def __call__(self, x, angles, queries, keys, cached):
+        """Returns the attention output and the keys and values, with those of this call written into `cached`.
+
+        Args:
+          x: [B T D].
+          angles: (cos, sin) of `rotary_angles`.
+          queries: (segment ids, positions) of the T tokens.
+          keys: (segment ids, positions) of the S keys: the T tokens themselves, or the slots of the cache.
+          cached: (keys, values, index) of this layer's cache, or None.
+        """
+        c = self.config
+        if self.fused:
+            fused = weight(self, "qkv", (c.embed_dim, c.num_heads + 2 * c.num_kv_heads, c.head_dim), QKV_AXES)
+            q, k, v = jnp.split(
+                jnp.einsum("btd,dnh->btnh", x, fused), [c.num_heads, c.num_heads + c.num_kv_heads], axis=2
+            )
+        else:
+            shapes = {"q": c.num_heads, "k": c.num_kv_heads, "v": c.num_kv_heads}
+            q, k, v = (
+                jnp.einsum("btd,dnh->btnh", x, weight(self, name, (c.embed_dim, heads, c.head_dim), axes))
+                for (name, heads), axes in zip(shapes.items(), (QKV_AXES, KV_AXES, KV_AXES), strict=True)
+            )
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        if cached is not None:
+            cached_keys, cached_values, index = cached
+            k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, index, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, index, axis=1)
+        out = attend(q, k, v, *queries, *keys, window=c.sliding_window)
+        o = weight(self, "o", (c.num_heads, c.head_dim, c.embed_dim), ("heads", "head_dim", "embed"))
+        return jnp.einsum("btnh,nhd->btd", out, o), (k, v)
+
+
+class MLP(nn.Module):
+    """down(silu(gate x) * up x)."""
+
+    config: ModelConfig
+    fused: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Applies the gated MLP at every position."""
+        c = self.config
+        if self.fused:
+            both = x @ weight(self, "gate_up", (c.embed_dim, 2 * c.mlp_dim), ("embed", "mlp"))
+            gate, up = jnp.split(both, 2, axis=-1)
+        else:
+            gate = x @ weight(self, "gate", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
+            up = x @ weight(self, "up", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
+        hidden = nn.silu(gate) * up
+        return hidden @ weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed"))
+
+
+class Block(nn.Module):
+    """One decoder layer."""
+
+    config: ModelConfig
+    fused: bool = False
+
+    @nn.compact
+    def __call__(self, x, angles, queries, keys, cached):
+        """Adds attention and MLP to the residual stream; see `Attention` for the arguments."""
+        normed = RMSNorm(self.config, name="attn_norm")(x)
+        mixed, written = Attention(self.config, self.fused, name="attn")(normed, angles, queries, keys, cached)
+        x = constrain(x + mixed, *ACTIVATION)
+        x = x + MLP(self.config, self.fused, name="mlp")(RMSNorm(self.config, name="mlp_norm")(x))
+        return constrain(x, *ACTIVATION), written
+
+
+class Transformer(nn.Module):
+    """The decoder. `unrolled` chooses the parameter layout; only the unrolled one takes a cache."""
+
+    config: ModelConfig
+    unrolled: bool = False
+
+    def setup(self):
+        """Declares embedding, head, layers and final norm."""
+        c = self.config
+        self.embedding = self.param(
+            "embedding", _normal(c, ("vocab", "embed")), (c.vocab_size, c.embed_dim), jnp.dtype(c.param_dtype)
+        )
+        if not c.tied_embeddings:
+            self.lm_head = self.param(
+                "lm_head",
+                _normal(c, ("embed", "vocab")),
+                (c.embed_dim, c.vocab_size),
+                jnp.dtype(c.param_dtype),
+            )
+        if self.unrolled:
+            self.layers = [Block(c, fused=True) for _ in range(c.num_layers)]
+        else:
+            body = nn.remat(Block, prevent_cse=False) if c.remat == "full" else Block
+            self.layers = nn.scan(
+                body,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=c.num_layers,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )(c)
+        self.final_norm = RMSNorm(c)
+
+    @typechecked
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        segment_ids: Int[Array, "B T"],
+        positions: Int[Array, "B T"],
+        cache: KVCache | None = None,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """Returns the final hidden states and the cache after these tokens.
+
+        Args:
+          tokens: token ids.
+          segment_ids: 0 for padding; equal ids in a row attend to each other.
+          positions: position of each token in its segment.
+          cache: what was seen before, with room for T more tokens; None for a pass without one.
+        """
+        c = self.config
+        x = jnp.take(self.embedding, tokens, axis=0).astype(c.dtype)
+        x = constrain(x, *ACTIVATION)
+        angles = rotary_angles(positions, c, longest=None if cache is None else cache.capacity)
+        now = (segment_ids, positions)
+        if not self.unrolled:
+            if cache is not None:
+                raise ValueError("the stacked layout takes no cache: unroll the parameters (phi4r.model.layouts).")
+            x, _ = self.layers(x, angles, now, now, None)
+            return self.final_norm(x), None
+        keys = now if cache is None else _write_slots(cache, *now)
+        written = []
+        for index, layer in enumerate(self.layers):
+            cached = None if cache is None else (cache.keys[index], cache.values[index], cache.index)
+            x, layer_written = layer(x, angles, now, keys, cached)
+            written.append(layer_written)
+        if cache is not None:
+            new_keys, new_values = zip(*written, strict=True)
+            cache = KVCache(new_keys, new_values, *keys, cache.index + tokens.shape[1])
+        return self.final_norm(x), cache
+
+    def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """Returns float32 logits of hidden states; apart from `__call__`, so that nobody makes [B T V] unasked."""
+        return unembed(
+            hidden,
+            {"embedding": self.embedding} if self.config.tied_embeddings else {"lm_head": self.lm_head},
+        )
+
+
+def unembed(hidden: Float[Array, "... D"], params: Params) -> Float[Array, "... V"]:
+    """Returns float32 logits, by the head of `params` or, where it has none, by the tied embedding."""
+    if "lm_head" in params:
+        head, spec = params["lm_head"], "...d,dv->...v"
+    else:
+        head, spec = params["embedding"], "...d,vd->...v"
+    return jnp.einsum(spec, hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+QKV_AXES = ("embed", "heads", "head_dim")
+KV_AXES = ("embed", "kv_heads", "head_dim")
+
+
+def weight(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> Array:
+    """Declares a matrix of `module` with logical axes; returns it in the dtype of activations."""
+    config: ModelConfig = module.config
+    return module.param(name, _normal(config, axes), shape, jnp.dtype(config.param_dtype)).astype(config.dtype)
+
+
+def _normal(config: ModelConfig, axes: tuple[str, ...]):
+    """Returns the initializer of weights: normal with the model's standard deviation."""
+    return nn.with_logical_partitioning(nn.initializers.normal(config.init_std), axes)
+
+
+def _write_slots(cache: KVCache, segment_ids: Array, positions: Array) -> tuple[Array, Array]:
+    """Returns segment ids and positions of the slots after writing those of the new tokens."""
+
+    def write(slots: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(slots, new, cache.index, axis=1)
+
+    return write(cache.segment_ids, segment_ids), write(cache.positions, positions)
+
+
+# Parameters
+
+
+def _boxed_shapes(config: ModelConfig) -> Any:
+    """Returns the shapes of the stacked parameters, boxed with their logical axes; nothing is allocated."""
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    return jax.eval_shape(Transformer(config).init, jax.random.key(0), tokens, tokens, tokens)["params"]
+
+
+def init_params(config: ModelConfig, key: Array) -> Params:
+    """Returns random parameters in the stacked layout; jit it with `out_shardings` to create them on a mesh."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return nn.unbox(Transformer(config).init(key, tokens, tokens, tokens)["params"])
+
+
+def abstract_params(config: ModelConfig) -> Params:
+    """Returns the stacked parameters as ShapeDtypeStructs."""
+    return nn.unbox(_boxed_shapes(config))
+
+
+def param_axes(config: ModelConfig) -> Any:
+    """Returns the tuple of logical axis names of every stacked parameter."""
+    return jax.tree.map(lambda box: box.names, _boxed_shapes(config), is_leaf=lambda x: isinstance(x, nn.Partitioned))

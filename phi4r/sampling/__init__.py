@@ -1,0 +1,7 @@
+"""Sampling from the model, in one jitted program."""
+
+from phi4r.sampling.decode import FINISH_LENGTH, FINISH_STOP, Samples
+from phi4r.sampling.logits import SamplingParams
+from phi4r.sampling.sampler import Sampler, SamplerSettings
+
+__all__ = ["FINISH_LENGTH", "FINISH_STOP", "Sampler", "SamplerSettings", "Samples", "SamplingParams"]

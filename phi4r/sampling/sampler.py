@@ -1,0 +1,155 @@
+"""The host face of the sampler: lists of prompt ids in, Samples out."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from phi4r.errors import UserError
+from phi4r.model.config import ModelConfig
+from phi4r.model.layouts import unroll_params
+from phi4r.model.transformer import Transformer
+from phi4r.sampling.decode import Samples, sample_rows
+from phi4r.sampling.logits import SamplingParams
+from phi4r.sharding import batch_sharding, batch_shards
+from phi4r.typing import Array, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerSettings:
+    """The fixed shapes of a sampler.
+
+    Attributes:
+      prompt_length: tokens that a prompt may have; shorter ones are padded on the left.
+      max_response: tokens that a response may have, its end token included.
+      rows_per_wave: rows (prompts x samples) decoded at the same time, or None for all. It bounds the cache:
+        `ModelConfig.kv_cache_bytes(rows_per_wave * (prompt_length + max_response))`.
+    """
+
+    prompt_length: int
+    max_response: int
+    rows_per_wave: int | None = None
+
+
+class Sampler:
+    """Samples responses with one compiled program a number of prompts; parameters are passed, never held.
+
+    The random key of a token is a function of (key, prompt id, sample, token index), so what is sampled does not depend
+    on how prompts are grouped into waves or devices.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: SamplerSettings,
+        *,
+        eos_ids: Sequence[int],
+        pad_id: int,
+        mesh: Mesh | None = None,
+    ):
+        """Prepares the compiled functions; nothing is compiled before the first call.
+
+        Args:
+          config: the model; for a longrope one that is trained too, from `ModelConfig.for_length`.
+          settings: fixed shapes.
+          eos_ids: tokens that end a response.
+          pad_id: written where there is no token.
+          mesh: rows are spread over its `data` and `fsdp` axes; None for one device.
+        """
+        self.settings = settings
+        self._mesh = mesh
+        self.unroll = jax.jit(functools.partial(unroll_params, config=config))
+        self._sample = jax.jit(
+            functools.partial(
+                sample_rows,
+                Transformer(config, unrolled=True),
+                max_response=settings.max_response,
+                eos_ids=tuple(eos_ids),
+                pad_id=pad_id,
+            ),
+            static_argnames="num_samples",
+        )
+        self._pad_id = pad_id
+
+    def sample(
+        self,
+        unrolled: Params,
+        prompts: Sequence[Sequence[int]],
+        key: Array,
+        *,
+        prompt_ids: Sequence[int] | None = None,
+        num_samples: int = 1,
+        sampling: SamplingParams | None = None,
+    ) -> Samples:
+        """Samples `num_samples` responses to each prompt.
+
+        Args:
+          unrolled: `sampler.unroll(params)`.
+          prompts: token ids of each prompt.
+          key: random key of this call, as `fold_in(key(seed), step)`.
+          prompt_ids: stable number of each prompt, for its keys; default 0, 1, 2, ...
+          num_samples: G.
+          sampling: temperature and so on.
+
+        Returns:
+          Samples of numpy arrays with len(prompts) * G rows.
+
+        Raises:
+          UserError: for an empty prompt or one longer than `prompt_length`.
+        """
+        sampling = sampling or SamplingParams()
+        prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
+        tokens, segments = self._pad_left(prompts)
+        keys = _row_keys(key, jnp.asarray(list(prompt_ids), jnp.uint32), num_samples)
+        per_wave = self._prompts_per_wave(len(prompts), num_samples)
+        waves = []
+        for start in range(0, len(prompts), per_wave):
+            chosen = np.arange(start, start + per_wave)
+            real = chosen < len(prompts)
+            chosen = np.minimum(chosen, len(prompts) - 1)
+            wave_segments = np.where(real[:, None], segments[chosen], 0)  # an all-0 row draws nothing
+            rows = (tokens[chosen], wave_segments, keys[chosen])
+            if self._mesh is not None:
+                rows = jax.device_put(rows, batch_sharding(self._mesh))
+                with jax.set_mesh(self._mesh):
+                    wave = self._sample(unrolled, *rows, sampling, num_samples=num_samples)
+            else:
+                wave = self._sample(unrolled, *rows, sampling, num_samples=num_samples)
+            kept = int(real.sum()) * num_samples
+            waves.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[:kept], wave))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *waves)
+
+    def _prompts_per_wave(self, num_prompts: int, num_samples: int) -> int:
+        """Returns how many prompts are decoded together: as many as fit, in a multiple of the devices' rows."""
+        shards = batch_shards(self._mesh) if self._mesh is not None else 1
+        per_wave = num_prompts
+        if self.settings.rows_per_wave is not None:
+            per_wave = min(num_prompts, max(1, self.settings.rows_per_wave // num_samples))
+        return -(-per_wave // shards) * shards
+
+    def _pad_left(self, prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns tokens and segment ids [P prompt_length], the prompts at the right end."""
+        length = self.settings.prompt_length
+        tokens = np.full((len(prompts), length), self._pad_id, np.int32)
+        segments = np.zeros((len(prompts), length), np.int32)
+        for row, prompt in enumerate(prompts):
+            if not 0 < len(prompt) <= length:
+                raise UserError(
+                    f"prompt {row} has {len(prompt)} tokens; the sampler takes 1 to prompt_length={length}. "
+                    "Raise prompt_length or drop the prompt."
+                )
+            tokens[row, length - len(prompt) :] = prompt
+            segments[row, length - len(prompt) :] = 1
+        return tokens, segments
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _row_keys(key: Array, prompt_ids: Array, num_samples: int) -> Array:
+    """Returns the random key of every (prompt, sample); [P G] keys."""
+    fold = jax.random.fold_in
+    samples = jnp.arange(num_samples, dtype=jnp.uint32)
+    return jax.vmap(lambda prompt: jax.vmap(lambda sample: fold(fold(key, prompt), sample))(samples))(prompt_ids)

@@ -1,0 +1,1 @@
+"""The commands of `phi4r`, one file each."""

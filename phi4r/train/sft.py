@@ -1,0 +1,244 @@
+"""Supervised fine-tuning (section 3 of the paper): the loop, to be read from top to bottom.
+
+The life of a batch: source -> chat renders a trace to tokens and loss mask -> examples are mixed and packed into rows
+-> rows go to the mesh -> the update function -> metrics. Every so many steps the state is saved, and a held-out loss
+taken. A run started again in the same workdir resumes, and is the uninterrupted run bit for bit.
+
+    WORKDIR/metrics.jsonl, tensorboard/    a line every `log_every` steps
+    WORKDIR/checkpoints/                   state and data position, the last `keep`
+    WORKDIR/params/                        the final parameters with tokenizer and config
+    WORKDIR/hf/                            the same as a Hugging Face folder, if asked for
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from phi4r.checkpoint.manager import CheckpointManager
+from phi4r.checkpoint.release import load_model, save_hf_folder, save_params
+from phi4r.data.pipeline import DataSettings, TrainData
+from phi4r.errors import UserError
+from phi4r.metrics.progress import Progress
+from phi4r.metrics.throughput import CompileCounter
+from phi4r.metrics.writer import MetricWriter, read_metrics
+from phi4r.model.config import ModelConfig
+from phi4r.model.inputs import TokenBatch, segment_positions
+from phi4r.model.transformer import Transformer
+from phi4r.sharding import MeshSettings, make_mesh
+from phi4r.text.chat import Chat, load_chat
+from phi4r.train.losses import make_sft_loss
+from phi4r.train.optim import OptimizerSettings, make_optimizer
+from phi4r.train.setup import (
+    ModelOverrides,
+    check_rows,
+    host_part,
+    params_on_mesh,
+    read_model_config,
+    rows_to_mesh,
+)
+from phi4r.train.state import TrainState, abstract_state, create_state, state_shardings
+from phi4r.train.step import make_update_fn, mean_metrics
+from phi4r.train.step_log import StepLog
+
+
+@dataclasses.dataclass(frozen=True)
+class SftSettings:
+    """A config of SFT; `configs/sft_phi4_reasoning.py` is the paper's.
+
+    Attributes:
+      init_from: folder of the model to start from, Hugging Face or Orbax, with its tokenizer.
+      data: what is trained on; one batch a step.
+      num_steps: updates.
+      seed: of the order of the data.
+      model: numerics.
+      mesh: how devices share the work.
+      optimizer: AdamW and its schedule.
+      num_microbatches: parts of a batch computed one after the other, to save memory.
+      logprob_chunk: positions of a row for which logits exist at a time.
+      log_every: steps between lines of metrics.
+      save_every: steps between checkpoints; the last step is always saved.
+      keep: checkpoints kept.
+      eval_data: held-out data, or None.
+      eval_every: steps between held-out losses; the last step always has one.
+      eval_batches: batches of `eval_data` in each, always the first ones.
+      allow_changed: resume a run whose data, optimizer, seed or length was another; otherwise refused.
+      export_dtype: dtype of the Hugging Face folder to write at the end; None writes none.
+    """
+
+    init_from: str
+    data: DataSettings
+    num_steps: int
+    seed: int = 0
+    model: ModelOverrides = dataclasses.field(default_factory=ModelOverrides)
+    mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
+    num_microbatches: int = 1
+    logprob_chunk: int = 1024
+    log_every: int = 10
+    save_every: int = 500
+    keep: int = 3
+    eval_data: DataSettings | None = None
+    eval_every: int = 500
+    eval_batches: int = 8
+    allow_changed: bool = False
+    export_dtype: Literal["float32", "bfloat16"] | None = None
+
+    def __post_init__(self):
+        for name in ("num_steps", "num_microbatches", "log_every", "save_every", "eval_every", "eval_batches"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1.")
+
+
+def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, float]:
+    """Trains, saves the final parameters, and returns the metrics of the last step.
+
+    Raises:
+      UserError: for settings that do not fit together, bad data, an unwritable workdir, or a loss that is not finite.
+    """
+    workdir = pathlib.Path(workdir)
+
+    # Sizes and shapes: what can be refused is refused before anything is read or allocated
+    mesh = make_mesh(settings.mesh)
+    _check_batches(settings, mesh)
+    optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
+    config = read_model_config(settings.init_from, settings.model)
+    model = Transformer(config)
+
+    # Data
+    chat = load_chat(settings.init_from)
+    data = _open_data(settings.data, chat, mesh, config, seed=settings.seed)
+    eval_data = settings.eval_data and _open_data(settings.eval_data, chat, mesh, config, seed=settings.seed)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        compiles = stack.enter_context(CompileCounter())
+
+        # State: restored straight into its shards, or made around the loaded parameters; never both
+        manager = stack.enter_context(
+            CheckpointManager(
+                workdir / "checkpoints",
+                keep=settings.keep,
+                metadata=_identity(settings),
+                allow_changed=settings.allow_changed,
+            )
+        )
+        restored = manager.restore(abstract_state(params_on_mesh(config, mesh), optimizer))
+        if restored is None:
+            params = load_model(settings.init_from, config=config, mesh=mesh).params
+            state, start = create_state(params, optimizer), 0
+        else:
+            state, start = restored[0], restored[1]["position"]
+        if start < settings.num_steps:
+            _remove_results(workdir)
+
+        # The loop
+        loss_fn = make_sft_loss(model, chunk_size=settings.logprob_chunk)
+        update_fn = make_update_fn(
+            loss_fn,
+            optimizer,
+            num_microbatches=settings.num_microbatches,
+            schedule=schedule,
+            state_shardings=state_shardings(state),
+        )
+        eval_fn = jax.jit(loss_fn)
+        primary = jax.process_index() == 0
+        writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=primary))
+        progress = stack.enter_context(Progress("SFT", total=settings.num_steps))
+        log = StepLog(writer, progress, compiles, log_every=settings.log_every, num_steps=settings.num_steps)
+        batches = stack.enter_context(contextlib.closing(data.batches(start)))
+        for step in range(start + 1, settings.num_steps + 1):
+            batch = next(batches)
+            state, metrics = update_fn(state, rows_to_mesh(batch, mesh))
+            log.add(step, metrics, **_work(batch, config, mesh, settings.data.global_batch))
+            last = step == settings.num_steps
+            if eval_data is not None and (last or step % settings.eval_every == 0):
+                log.flush()
+                log.write(step, _held_out(eval_fn, state, eval_data, mesh, settings.eval_batches))
+                log.restart()
+            if last or step % settings.save_every == 0:
+                log.flush()  # raises before a state that is not finite could be saved
+                manager.save(step, state, {"position": step})
+                log.restart()
+        manager.wait()
+
+        # Results
+        _write_results(workdir, settings, config, state)
+    return log.written or read_metrics(workdir)[-1]
+
+
+def _check_batches(settings: SftSettings, mesh: jax.sharding.Mesh) -> None:
+    """Refuses batches that do not spread over the mesh."""
+    check_rows(mesh, settings.data.global_batch, num_microbatches=settings.num_microbatches, where="data.global_batch")
+    if settings.eval_data is not None:
+        check_rows(mesh, settings.eval_data.global_batch, where="eval_data.global_batch")
+
+
+def _identity(settings: SftSettings) -> dict[str, Any]:
+    """Returns what decides the result of a run, to be compared on a resume; devices and threads may change."""
+    values = dataclasses.asdict(settings)
+    values["data"].pop("num_threads")
+    return {name: values[name] for name in ("seed", "data", "optimizer", "num_steps")}
+
+
+def _open_data(
+    settings: DataSettings, chat: Chat, mesh: jax.sharding.Mesh, config: ModelConfig, *, seed: int
+) -> TrainData:
+    """Opens the part of the data that this host reads, and refuses what the model cannot take."""
+    if chat.tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"the tokenizer has ids up to {chat.tokenizer.vocab_size - 1}, but the model has {config.vocab_size}"
+            " embeddings; use the tokenizer of the model's own folder."
+        )
+    index, count = host_part(mesh, settings.global_batch)
+    data = TrainData(settings, chat, seed=seed, process_index=index, process_count=count)
+    if data.stats.longest > config.max_positions:
+        raise UserError(
+            f"the longest example has {data.stats.longest} tokens, but the model was made for {config.max_positions}"
+            " positions; convert it with --reasoning, or drop long examples with a smaller data.row_length."
+        )
+    return data
+
+
+def _work(batch: TokenBatch, config: ModelConfig, mesh: jax.sharding.Mesh, num_rows: int) -> dict[str, float]:
+    """Returns the tokens and the model FLOPs of a step; on several hosts, their number times those of this one's rows.
+
+    A token at place n of its segment attends to n tokens, itself included: the pairs that the causal mask admits.
+    """
+    _, num_hosts = host_part(mesh, num_rows)
+    real = batch.segment_ids > 0
+    num_tokens = int(real.sum()) * num_hosts
+    attended = int((segment_positions(batch.segment_ids) + 1)[real].sum(dtype=np.int64)) * num_hosts
+    return {"num_tokens": num_tokens, "flops": config.train_flops(num_tokens, attended)}
+
+
+def _held_out(eval_fn, state: TrainState, data: TrainData, mesh: jax.sharding.Mesh, num_batches: int) -> dict:
+    """Returns the loss and its metrics over the first batches of held-out data, as `eval_...`."""
+    sums = [eval_fn(state.params, rows_to_mesh(data.batch(i), mesh)) for i in range(num_batches)]
+    total = jax.tree.map(lambda *parts: np.sum(jax.device_get(parts), dtype=np.float64), *sums)
+    return {f"eval_{name}": float(value) for name, value in mean_metrics(total).items()}
+
+
+def _remove_results(workdir: pathlib.Path) -> None:
+    """Removes the results of a shorter run in the same workdir, so that results always belong to the last step."""
+    for name in ("params", "hf"):
+        shutil.rmtree(workdir / name, ignore_errors=True)
+
+
+def _write_results(workdir: pathlib.Path, settings: SftSettings, config: ModelConfig, state: TrainState) -> None:
+    """Writes the final parameters, and the Hugging Face folder if asked for, unless they are there."""
+    if not (workdir / "params").exists():
+        save_params(workdir / "params", state.params, config=config, source_folder=settings.init_from)
+    if settings.export_dtype is not None and not (workdir / "hf").exists():
+        save_hf_folder(
+            workdir / "hf",
+            state.params,
+            config=config,
+            source_folder=settings.init_from,
+            dtype=settings.export_dtype,
+        )

@@ -1,0 +1,187 @@
+"""One update, the same for SFT and for GRPO: gradients of a sum, one division, one optimizer step.
+
+A loss function returns sums and weights instead of means. Sums of micro-batches add up exactly, whatever their
+weights, and are divided once by the weight of the whole global batch. So the update does not depend on how a batch is
+cut, packed or spread over devices (PITFALLS: losses that do).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from phi4r.errors import UserError
+from phi4r.train.state import TrainState
+from phi4r.typing import Array, Params
+
+Metrics = dict[str, Array]
+
+
+@flax.struct.dataclass
+class Mean:
+    """A mean in two parts, so that means of parts can be joined."""
+
+    total: Array  # [] float32: sum of the quantity times its weight
+    weight: Array  # [] float32: sum of the weights
+
+
+@flax.struct.dataclass
+class LossSum:
+    """What a loss function returns for a batch: the loss is total / weight over the global batch."""
+
+    total: Array  # [] float32: what is differentiated
+    weight: Array  # [] float32: what it is divided by, once; must not depend on the parameters
+    metrics: dict[str, Mean]
+
+
+LossFn = Callable[[Params, Any], LossSum]
+
+
+def make_update_fn(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_microbatches: int = 1,
+    schedule: optax.Schedule | None = None,
+    state_shardings: TrainState | None = None,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Returns the jitted update (state, batch) -> (state, metrics); it takes over the buffers of the state.
+
+    The metrics are scalars: `loss`, `weight`, `grad_norm` (before clipping), `update_norm`, `param_norm`, `finite`,
+    `learning_rate` where a schedule is given, and every Mean of the loss, nan where its weight is 0. A batch of
+    weight 0 has loss and gradient 0. Where the loss or the gradient is not finite, `finite` is 0 and the state is
+    returned as it was, bit for bit; the loop is to stop there.
+
+    Args:
+      loss_fn: (params, batch) -> LossSum.
+      optimizer: from `phi4r.train.optim.make_optimizer`.
+      num_microbatches: parts into which the rows of a batch are cut; activations exist for one part at a time.
+      schedule: to report the learning rate.
+      state_shardings: layout of the state (`phi4r.train.state.state_shardings`); needed on more than one device, for
+        gradients to be accumulated in shards and for the state to keep its layout.
+    """
+
+    def update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        sums, grads = sum_gradients(
+            loss_fn,
+            state.params,
+            batch,
+            num_microbatches=num_microbatches,
+            shardings=None if state_shardings is None else state_shardings.params,
+        )
+        grads = jax.tree.map(lambda g: _divide(g, sums.weight), grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        updated = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+        metrics = {
+            **mean_metrics(sums),
+            "weight": sums.weight,
+            "grad_norm": _norm(grads),
+            "update_norm": _norm(updates),
+            "param_norm": _norm(params),
+        }
+        if schedule is not None:
+            metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+        # Leaf by leaf inside the same program: no second state is ever held.
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+        return kept, {**metrics, "finite": finite.astype(jnp.float32)}
+
+    return jax.jit(update, donate_argnums=0, out_shardings=(state_shardings, None))
+
+
+def sum_gradients(
+    loss_fn: LossFn, params: Params, batch: Any, *, num_microbatches: int = 1, shardings: Any = None
+) -> tuple[LossSum, Params]:
+    """Returns the summed LossSum of a batch and the float32 gradient of its `total`, by a scan over micro-batches.
+
+    Args:
+      loss_fn: (params, batch) -> LossSum.
+      params: what is differentiated by.
+      batch: tree of arrays with rows on axis 0.
+      num_microbatches: parts into which the rows are cut.
+      shardings: layout of the gradients, as that of the parameters; None leaves it to the compiler.
+    """
+
+    def differentiate(rows: Any) -> tuple[LossSum, Params]:
+        def total(params: Params) -> tuple[Array, LossSum]:
+            sums = loss_fn(params, rows)
+            return sums.total, sums
+
+        (_, sums), grads = jax.value_and_grad(total, has_aux=True)(params)
+        grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+        return sums, grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings)
+
+    if num_microbatches == 1:
+        return differentiate(batch)
+    parts = split_rows(batch, num_microbatches)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(differentiate, jax.tree.map(lambda x: x[0], parts)),
+    )
+
+    def accumulate(carry: Any, rows: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, carry, differentiate(rows)), None
+
+    return jax.lax.scan(accumulate, zeros, parts)[0]
+
+
+def split_rows(batch: Any, num_parts: int) -> Any:
+    """Cuts arrays [B ...] into [num_parts, B / num_parts, ...]: part j takes rows j, j + num_parts, ...
+
+    A device holds a contiguous block of rows. Strided parts take some rows of every block, so each part keeps all
+    devices busy and no row moves; contiguous parts would lie on a few devices each.
+
+    Raises:
+      UserError: if the rows cannot be cut evenly.
+    """
+
+    def split(x: Array) -> Array:
+        if x.shape[0] % num_parts:
+            raise UserError(f"a batch of {x.shape[0]} rows does not divide into {num_parts} micro-batches.")
+        return jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
+
+    return jax.tree.map(split, batch)
+
+
+def join_rows(parts: Any) -> Any:
+    """Undoes `split_rows`: arrays [num_parts, B / num_parts, ...] to [B, ...], rows in their old order."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
+
+
+def mean_metrics(sums: LossSum) -> Metrics:
+    """Returns `loss` (0 where the weight is 0) and every Mean divided (nan where its weight is 0)."""
+    means = {name: mean.total / mean.weight for name, mean in sums.metrics.items()}
+    return {"loss": _divide(sums.total, sums.weight), **means}
+
+
+def require_finite(step: int, metrics: Mapping[str, Any]) -> None:
+    """Stops a run whose update was not finite; a loop calls it for every step, and before it saves.
+
+    Args:
+      step: the number of the update.
+      metrics: what the update function returned, on the host.
+
+    Raises:
+      UserError: if `finite` is 0.
+    """
+    if not metrics["finite"]:
+        raise UserError(
+            f"the loss or the gradient of step {step} is not finite (loss {float(metrics['loss']):.4g}, gradient norm"
+            f" {float(metrics['grad_norm']):.4g}); the update was not applied and nothing was saved after it. Resume"
+            " from the last checkpoint with a lower optimizer.learning_rate or optimizer.clip_norm, and look at the"
+            " data of that step."
+        )
+
+
+def _divide(total: Array, weight: Array) -> Array:
+    """Returns total / weight, and 0 where there is no weight: a batch without a trained token teaches nothing."""
+    return jnp.where(weight == 0, 0.0, total / jnp.where(weight == 0, 1.0, weight))
+
+
+def _norm(tree: Any) -> Array:
+    """Returns the global L2 norm of a tree, summed in float32."""
+    return optax.tree.norm(jax.tree.map(lambda x: x.astype(jnp.float32), tree))

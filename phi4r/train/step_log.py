@@ -1,0 +1,93 @@
+"""The book-keeping of a training loop, kept out of its way: metrics, progress, speed, and the check for divergence."""
+
+from collections.abc import Mapping
+
+import jax
+
+from phi4r.metrics.progress import Progress
+from phi4r.metrics.throughput import CompileCounter, Throughput, peak_memory_gib
+from phi4r.metrics.writer import MetricWriter
+from phi4r.train.step import Metrics, require_finite
+
+
+class StepLog:
+    """Reads the metrics of a step while the next one runs, so that the device never waits for the host.
+
+    Every step is checked to be finite; one in `log_every`, and the last, is written.
+
+    Attributes:
+      written: the metrics written last.
+    """
+
+    def __init__(
+        self, writer: MetricWriter, progress: Progress, compiles: CompileCounter, *, log_every: int, num_steps: int
+    ) -> None:
+        """Starts the clock.
+
+        Args:
+          writer: where every `log_every`-th step goes.
+          progress: shown after every step.
+          compiles: open counter, for `compiles`: programs compiled since the last line.
+          log_every: steps between two lines.
+          num_steps: the last step, which is always written.
+        """
+        self._writer, self._progress, self._compiles = writer, progress, compiles
+        self._log_every, self._num_steps = log_every, num_steps
+        self._throughput = Throughput(jax.devices())
+        self._rates: dict[str, float] = {}
+        self._pending: tuple[int, Metrics, dict[str, float]] | None = None
+        self.written: dict[str, float] = {}
+
+    def add(self, step: int, metrics: Metrics, *, num_tokens: int, flops: float) -> None:
+        """Takes the metrics of a step that was just dispatched, and reads those of the step before.
+
+        Args:
+          step: number of the update, from 1.
+          metrics: from the update function, still on the device.
+          num_tokens: tokens of the global batch, padding left out.
+          flops: model FLOPs of the step (`ModelConfig.train_flops`).
+
+        Raises:
+          UserError: if the step before was not finite.
+        """
+        self.flush()
+        self._pending = (step, metrics, {"num_tokens": num_tokens, "flops": flops})
+
+    def flush(self) -> None:
+        """Waits for the last step and reads its metrics: before saving and evaluating, and at the end.
+
+        Raises:
+          UserError: if that step was not finite.
+        """
+        if self._pending is None:
+            return
+        step, metrics, work = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        require_finite(step, values)
+        self._throughput.add(**work)
+        if step % self._log_every == 0 or step == self._num_steps:
+            self._write(step, {**values, "num_tokens": work["num_tokens"]})
+        shown = {name: rate for name, rate in self._rates.items() if name != "step_s"}
+        self._progress.update(step, loss=values["loss"], **shown)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes other numbers, as those of an evaluation, on a line of their own."""
+        self._writer.write(step, metrics)
+
+    def restart(self) -> None:
+        """Leaves what was done since `flush` (evaluation, saving) out of throughput and compilations."""
+        self._throughput.restart()
+        self._compiles.count = 0
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self._rates = self._throughput.read()
+        memory = peak_memory_gib(jax.local_devices())
+        self.written = {
+            **values,
+            **self._rates,
+            "compiles": self._compiles.count,
+            **({} if memory is None else {"peak_memory_gib": memory}),
+        }
+        self._compiles.count = 0
+        self._writer.write(step, self.written)

@@ -1,0 +1,174 @@
+"""Verdicts under deadlines: a pool of worker processes that can be killed.
+
+The parent decides the easy cases itself (`TwoSpeedVerifier.quick`), hands the others to workers, kills and replaces
+a worker that misses its deadline, and counts what was not judged. No signals are used, so it works in any thread.
+A verdict that failed is a verdict with `status` "timeout" or "error", never a plain wrong one.
+
+    with VerifierPool(num_workers=4, deadline_s=5.0) as pool:
+        verdicts = pool.verify_all(MathVerifier(thinking=True), responses, references)
+        pool.counts  # Counter({"ok": 500, "no_answer": 11, "timeout": 1})
+"""
+
+import collections
+import concurrent.futures
+import logging
+import os
+import queue
+import threading
+from collections.abc import Sequence
+
+from phi4r.errors import UserError
+from phi4r.verifiers.verdict import TwoSpeedVerifier, Verdict, Verifier, failed
+from phi4r.verifiers.worker import specification
+from phi4r.verifiers.worker_process import WorkerDied, WorkerLate, WorkerProcess
+
+_log = logging.getLogger(__name__)
+
+DEADLINE_S = 5.0
+MEMORY_BYTES = 1 << 30
+_MAX_DEFAULT_WORKERS = 16
+
+
+def verify_all(
+    verifier: Verifier,
+    responses: Sequence[str],
+    references: Sequence[str],
+    *,
+    deadline_s: float = DEADLINE_S,
+    num_workers: int | None = None,
+) -> list[Verdict]:
+    """Judges all responses, in order, with a pool of its own; see `VerifierPool` for one to keep."""
+    with VerifierPool(num_workers=num_workers, deadline_s=deadline_s) as pool:
+        return pool.verify_all(verifier, responses, references)
+
+
+class VerifierPool:
+    """Runs verifiers in worker processes, which start when first needed and stay warm until `close`.
+
+    Attributes:
+      counts: how many verdicts of each status this pool has returned.
+    """
+
+    def __init__(
+        self,
+        num_workers: int | None = None,
+        deadline_s: float = DEADLINE_S,
+        memory_bytes: int = MEMORY_BYTES,
+        *,
+        start_deadline_s: float = 120.0,
+    ):
+        """Makes a pool; starts no process yet.
+
+        Args:
+          num_workers: processes at most; None for one per available core, up to 16.
+          deadline_s: wall-clock seconds for one response.
+          memory_bytes: address space of one worker.
+          start_deadline_s: wall-clock seconds for a worker to start and load a verifier.
+
+        Raises:
+          UserError: for a number that is not positive.
+        """
+        num_workers = _num_available_cores() if num_workers is None else num_workers
+        if num_workers < 1 or deadline_s <= 0 or memory_bytes <= 0:
+            raise UserError("A verifier pool needs num_workers >= 1, deadline_s > 0 and memory_bytes > 0.")
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._num_workers = num_workers
+        self._deadline_s = deadline_s
+        self._memory_bytes = memory_bytes
+        self._start_deadline_s = start_deadline_s
+        self._lock = threading.Lock()
+        self._idle: queue.LifoQueue[WorkerProcess | None] = queue.LifoQueue()  # the warmest worker first
+        for _ in range(num_workers):
+            self._idle.put(None)  # a place for a worker that has not been needed yet
+        self._threads = concurrent.futures.ThreadPoolExecutor(num_workers, thread_name_prefix="verifier")
+
+    def __enter__(self) -> "VerifierPool":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers; what is being judged is finished or times out first."""
+        self._threads.shutdown(wait=True)
+        while not self._idle.empty():
+            worker = self._idle.get()
+            if worker is not None:
+                worker.kill()
+
+    def warm_up(self, verifier: Verifier) -> None:
+        """Starts every worker and loads `verifier` there, so that the first batch does not wait for imports."""
+        spec = specification(verifier)
+        workers = [self._idle.get() or self._start() for _ in range(self._num_workers)]
+        try:
+            for worker in workers:
+                worker.begin_load(spec)
+            for worker in workers:
+                worker.finish_loads(self._start_deadline_s)
+        finally:
+            for worker in workers:
+                self._idle.put(worker)
+
+    def verify_all(self, verifier: Verifier, responses: Sequence[str], references: Sequence[str]) -> list[Verdict]:
+        """Returns the verdicts on `responses`, in order.
+
+        Raises:
+          UserError: if the lengths differ, or the verifier cannot run in a worker.
+        """
+        if len(responses) != len(references):
+            raise UserError(f"{len(responses)} responses but {len(references)} references; give one for each.")
+        spec = specification(verifier)
+        verdicts = [_quick(verifier, *pair) for pair in zip(responses, references, strict=True)]
+        undecided = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        slow = self._threads.map(lambda i: self._judge(spec, responses[i], references[i]), undecided)
+        for i, verdict in zip(undecided, slow, strict=True):
+            verdicts[i] = verdict
+        with self._lock:
+            self.counts.update(verdict.status for verdict in verdicts)
+        return verdicts
+
+    def _start(self) -> WorkerProcess:
+        return WorkerProcess(self._memory_bytes)
+
+    def _judge(self, spec: dict, response: str, reference: str) -> Verdict:
+        """Asks a worker; replaces it if it was late, died or broke."""
+        worker = self._idle.get()
+        try:
+            worker = worker or self._start()
+            worker.begin_load(spec)
+            worker.finish_loads(self._start_deadline_s)
+            reply = worker.verify(spec, response, reference, self._deadline_s)
+            verdict = Verdict(**reply) if "error" not in reply else failed("error")
+            cause = reply.get("error", "the verifier reported an error")
+        except WorkerLate:
+            verdict, cause = failed("timeout"), f"no verdict within {self._deadline_s:g} s"
+        except WorkerDied:
+            verdict, cause = failed("error"), "the worker died"
+        except UserError:
+            if worker is not None:
+                worker.kill()
+            self._idle.put(None)
+            raise
+        if verdict.status in ("timeout", "error"):
+            _log.warning("Not judged (%s): reference %.80r, response ending in %.80r", cause, reference, response[-80:])
+            worker.kill()
+            worker = self._start()
+            worker.begin_load(spec)  # its imports run while this thread reports and the others work
+        self._idle.put(worker)
+        return verdict
+
+
+def _quick(verifier: Verifier, response: str, reference: str) -> Verdict | None:
+    """Returns the verdict of the cheap path, or None where only a worker can tell."""
+    if not isinstance(verifier, TwoSpeedVerifier):
+        return None
+    try:
+        return verifier.quick(response, reference)
+    except Exception:  # a worker will meet the same error, and it is counted there
+        _log.exception("The cheap path of %s failed", verifier)
+        return None
+
+
+def _num_available_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_DEFAULT_WORKERS)

@@ -1,0 +1,164 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from phi4r.checkpoint.manager import CheckpointManager
+from phi4r.checkpoint.release import load_model
+from phi4r.data.pipeline import TrainData
+from phi4r.errors import UserError
+from phi4r.metrics.writer import read_metrics
+from phi4r.model.transformer import Transformer
+from phi4r.sharding import MeshSettings, make_mesh
+from phi4r.text.chat import load_chat
+from phi4r.train import sft
+from phi4r.train.losses import make_sft_loss
+from phi4r.train.optim import OptimizerSettings, make_optimizer
+from phi4r.train.setup import params_on_mesh, read_model_config
+from phi4r.train.sft import run_sft
+from phi4r.train.state import abstract_state
+
+CLOCK = ("step_s", "tokens_per_s", "compiles")  # what two equal runs may differ in
+
+
+class Killed(BaseException):
+    """Stands for a process that dies: nothing in the code base catches it."""
+
+
+def numbers(workdir):
+    """The metrics of a run without what depends on the clock."""
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(workdir)]
+
+
+def final_params(workdir):
+    return jax.device_get(load_model(workdir / "params").params)
+
+
+def kill_at(monkeypatch, step):
+    """Makes the run die when it asks for the rows of `step`."""
+    rows_to_mesh, calls = sft.rows_to_mesh, []
+
+    def dying(batch, mesh):
+        calls.append(1)
+        if len(calls) == step:
+            raise Killed
+        return rows_to_mesh(batch, mesh)
+
+    monkeypatch.setattr(sft, "rows_to_mesh", dying)
+
+
+def test_a_killed_and_resumed_run_is_the_uninterrupted_run_bit_for_bit(settings, tmp_path, monkeypatch):
+    expected = run_sft(settings, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 6)  # the checkpoint is of step 3; metrics of step 4 are already on disk
+        run_sft(settings, tmp_path / "killed")
+    assert [line["step"] for line in read_metrics(tmp_path / "killed")] == [1, 2, 3, 4]
+    assert not (tmp_path / "killed" / "params").exists()
+    result = run_sft(settings, tmp_path / "killed")
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    assert {k: v for k, v in result.items() if k not in CLOCK} == {k: v for k, v in expected.items() if k not in CLOCK}
+    whole, resumed = final_params(tmp_path / "whole"), final_params(tmp_path / "killed")
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    # once more: nothing is left to do, and the result is still known
+    assert run_sft(settings, tmp_path / "killed").keys() >= {"loss", "grad_norm"}
+
+
+def test_the_step_compiles_once_and_the_loss_falls(settings, tmp_path):
+    run_sft(settings, tmp_path)
+    lines = read_metrics(tmp_path)
+    assert lines[0]["compiles"] > 0
+    assert [line["compiles"] for line in lines[1:]] == [0] * 5
+    losses = [line["loss"] for line in lines]
+    assert losses[-1] < losses[0] - 0.3
+    assert [line["learning_rate"] for line in lines[:3]] == pytest.approx([1.5e-3, 3e-3, 3e-3])
+
+
+@pytest.mark.parametrize("mesh", [MeshSettings(data=8, fsdp=1), MeshSettings(data=2, fsdp=2, tensor=2)])
+def test_every_mesh_trains_the_same_model(settings, tmp_path, mesh):
+    settings = dataclasses.replace(settings, num_steps=3)
+    base = run_sft(settings, tmp_path / "fsdp")
+    other = run_sft(dataclasses.replace(settings, mesh=mesh, num_microbatches=1), tmp_path / "other")
+    assert other["loss"] == pytest.approx(base["loss"], rel=1e-5)
+    assert other["grad_norm"] == pytest.approx(base["grad_norm"], rel=1e-4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+        final_params(tmp_path / "other"),
+        final_params(tmp_path / "fsdp"),
+    )
+
+
+def test_the_held_out_loss_is_that_of_the_final_parameters(settings, tmp_path):
+    settings = dataclasses.replace(settings, num_steps=3, eval_data=settings.data)
+    run_sft(settings, tmp_path)
+    (evaluated,) = [line for line in read_metrics(tmp_path) if "eval_loss" in line]
+    config, params, folder = load_model(tmp_path / "params")
+    data = TrainData(settings.data, load_chat(folder), seed=settings.seed)
+    loss_fn = make_sft_loss(Transformer(config), chunk_size=64)
+    sums = [loss_fn(params, jax.tree.map(jnp.asarray, data.batch(i))) for i in range(settings.eval_batches)]
+    weights = [float(s.weight) for s in sums]
+    assert weights[0] != weights[1]  # so a mean of means would differ
+    expected = sum(float(s.total) for s in sums) / sum(weights)
+    assert evaluated["step"] == 3 and evaluated["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_divergence_stops_the_run_and_leaves_only_finite_checkpoints(settings, tmp_path):
+    optimizer = OptimizerSettings(learning_rate=1e25, warmup_steps=0, schedule="constant", clip_norm=None)
+    settings = dataclasses.replace(settings, optimizer=optimizer, num_steps=20, save_every=1, keep=20)
+    with pytest.raises(UserError, match=r"the loss or the gradient of step \d+ is not finite .* learning_rate"):
+        run_sft(settings, tmp_path)
+    mesh = make_mesh(settings.mesh)
+    config = read_model_config(settings.init_from, settings.model)
+    abstract = abstract_state(params_on_mesh(config, mesh), make_optimizer(optimizer, num_steps=20)[0])
+    with CheckpointManager(tmp_path / "checkpoints", allow_changed=True) as manager:
+        state, _ = manager.restore(abstract)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
+    assert not (tmp_path / "params").exists()
+
+
+def test_the_exported_folder_holds_the_final_parameters(settings, tmp_path):
+    run_sft(dataclasses.replace(settings, num_steps=2, optimizer=_quick(), export_dtype="float32"), tmp_path)
+    exported = load_model(tmp_path / "hf")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(exported.params), final_params(tmp_path))
+    assert load_chat(tmp_path / "hf").system_message == "Think."
+
+
+def test_a_resume_with_another_recipe_is_refused_unless_permitted(settings, tmp_path):
+    settings = dataclasses.replace(settings, num_steps=2, optimizer=_quick())
+    run_sft(settings, tmp_path)
+    longer = dataclasses.replace(settings, num_steps=3)
+    with pytest.raises(UserError, match="num_steps=2, this run has 3"):
+        run_sft(longer, tmp_path)
+    run_sft(dataclasses.replace(longer, allow_changed=True), tmp_path)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert any(
+        (a != b).any()
+        for a, b in zip(
+            jax.tree.leaves(final_params(tmp_path)), jax.tree.leaves(load_model(settings.init_from).params), strict=True
+        )
+    )
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_the_model_is_looked_for(settings, tmp_path):
+    bad = dataclasses.replace(settings, init_from="nowhere", data=dataclasses.replace(settings.data, global_batch=24))
+    with pytest.raises(UserError, match=r"data.global_batch=24 .* multiple of 16"):
+        run_sft(bad, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_examples_longer_than_the_model_allows_are_refused(settings, tmp_path, monkeypatch):
+    short = read_model_config(settings.init_from, settings.model).replace(max_positions=10)
+    monkeypatch.setattr(sft, "read_model_config", lambda *_: short)
+    with pytest.raises(UserError, match=r"longest example has \d+ tokens, .* 10 positions"):
+        run_sft(settings, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_steps", "num_microbatches", "save_every"])
+def test_counts_below_one_are_refused(settings, name):
+    with pytest.raises(UserError, match=f"{name}=0 must be at least 1"):
+        dataclasses.replace(settings, **{name: 0})
+
+
+def _quick():
+    return OptimizerSettings(learning_rate=1e-2, warmup_steps=0)
