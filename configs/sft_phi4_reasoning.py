@@ -28,7 +28,10 @@ from configs import common
 
 def get_config(size: str = "paper") -> ConfigDict:
     """Returns the config; `size` is "paper" or "tiny"."""
-    return {"paper": paper, "tiny": tiny}[size]()
+    sizes = {"paper": paper, "tiny": tiny}
+    if size not in sizes:
+        raise ValueError(f"{size!r} is not a size of this config; take {' or '.join(sizes)}.")
+    return sizes[size]()
 
 
 def paper() -> ConfigDict:

@@ -82,7 +82,8 @@ def orbax_to_hf(source: str | os.PathLike, destination: str | os.PathLike, *, dt
     dtypes = {path: np.dtype(dtype or spec.dtype) for path, spec in specs.items()}
 
     def get_leaf(leaf: Leaf) -> np.ndarray:
-        return params_store.load_leaf(source, leaf.path, specs[leaf.path])
+        spec = specs[leaf.path]
+        return params_store.load_leaf(source, leaf.path, np.broadcast_to(np.zeros((), spec.dtype), spec.shape))
 
     with staged_folder(destination) as staging:
         hf_files.carry_files(source, staging)

@@ -16,10 +16,13 @@ from phi4r.model.config import ModelConfig
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
-LAYOUT_FILE = "safetensors_layout.json"  # beside an Orbax checkpoint: how the source folder laid out its files
+LAYOUT_FILE = "safetensors_layout.json"  # of a params checkpoint: how the source folder laid out its files
+PARAMS_INDEX_FILE = "params_index.json"  # of a params checkpoint: shape and dtype of every leaf
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
 _NUMERICS = ("dtype", "param_dtype", "remat", "init_std")  # may differ from config.json without harm
+# Where config.json is silent, transformers assumes the ids of the tokenizer of Phi-3.
+_NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -64,8 +67,9 @@ def is_fused(hf_config: Mapping[str, Any]) -> bool:
 def carry_files(source: str | os.PathLike, destination: pathlib.Path) -> None:
     """Copies the files at the top of `source` that are not weights, byte for byte: tokenizer, template, licence."""
     for path in sorted(pathlib.Path(source).iterdir()):
+        ours = path.name in (LAYOUT_FILE, PARAMS_INDEX_FILE)
         hidden = path.name.startswith(".")
-        if path.is_file() and not hidden and not path.name.endswith(_WEIGHT_SUFFIXES) and path.name != LAYOUT_FILE:
+        if path.is_file() and not (ours or hidden or path.name.endswith(_WEIGHT_SUFFIXES)):
             shutil.copyfile(path, destination / path.name)
 
 
@@ -101,7 +105,7 @@ def write_config(
     carried = read_json(path) if path.is_file() else None
     if carried is not None:
         _refuse_other_shape(config, parse_config(carried, folder))
-    values = {**(config.to_hf() if carried is None else carried), **(extra or {})}
+    values = {**({**config.to_hf(), **_NO_TOKENS} if carried is None else carried), **(extra or {})}
     for key in {"dtype", "torch_dtype"} & set(values):
         values[key] = dtype.name
     if values != carried:

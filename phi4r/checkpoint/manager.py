@@ -61,7 +61,9 @@ class CheckpointManager:
         self._orbax = ocp.CheckpointManager(
             self._directory,
             item_handlers={"state": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()},
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=ocp.checkpoint_managers.LatestN(keep), cleanup_tmp_directories=True
+            ),
         )
 
     @property

@@ -1,8 +1,9 @@
-"""Parameters in Orbax: written leaf by leaf, read as a whole onto a mesh or leaf by leaf on the host.
+"""Parameters in Orbax: written leaf by leaf or as a tree, read leaf by leaf, on the host or onto a mesh.
 
 A params checkpoint is a folder:
 
     DIR/params/                  Orbax checkpoint of the parameter tree (free of any mesh: any other can read it)
+    DIR/params_index.json        shape and dtype of every leaf
     DIR/config.json              and every other file of the Hugging Face folder that is not a weight
     DIR/safetensors_layout.json  which tensor lay in which file of the source (absent for a model of our own)
 
@@ -12,7 +13,7 @@ reads its own shard and not the whole array.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from phi4r.checkpoint.hf_files import PARAMS_INDEX_FILE, read_json, write_json
 from phi4r.checkpoint.hf_layout import Leaf
 from phi4r.checkpoint.shards import TensorSpec
 from phi4r.errors import UserError
@@ -32,20 +34,25 @@ CHUNK_BYTES = 64 * 2**20
 @contextlib.contextmanager
 def leaf_writer(folder: pathlib.Path) -> Iterator[Any]:
     """Yields `write(path, array)` for host arrays; the tree is committed when the block ends without an error."""
-    target = folder / PARAMS_FOLDER
+    target = (folder / PARAMS_FOLDER).absolute()
+    specs: dict[str, TensorSpec] = {}
 
     def write(path: str, array: np.ndarray) -> None:
+        specs[path] = TensorSpec(array.shape, array.dtype)
         ocp.partial.save(target, unflatten_dict({path: array}, sep="/"))
 
     with _context():
         yield write
         ocp.partial.finalize(target)
+    _write_index(folder, specs)
 
 
 def save_tree(folder: pathlib.Path, params: Params) -> None:
-    """Saves a tree of device arrays, each process its own shards."""
+    """Saves a tree of device arrays, shard by shard."""
     with _context():
-        ocp.save(folder / PARAMS_FOLDER, params)
+        ocp.save((folder / PARAMS_FOLDER).absolute(), params)
+    leaves = flatten_dict(params, sep="/")
+    _write_index(folder, {path: TensorSpec(leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()})
 
 
 def stored_specs(folder: pathlib.Path) -> dict[str, TensorSpec]:
@@ -54,12 +61,10 @@ def stored_specs(folder: pathlib.Path) -> dict[str, TensorSpec]:
     Raises:
       UserError: if there is no complete checkpoint.
     """
-    target = folder / PARAMS_FOLDER
-    if not target.is_dir():
+    if not (folder / PARAMS_FOLDER).is_dir():
         raise UserError(f"{folder} has no {PARAMS_FOLDER} folder; give a folder written by phi4r convert hf-to-orbax.")
-    with _damage_named(target):
-        tree = ocp.metadata(target).metadata
-    return {path: TensorSpec(tuple(m.shape), np.dtype(m.dtype)) for path, m in flatten_dict(tree, sep="/").items()}
+    index = read_json(folder / PARAMS_INDEX_FILE)
+    return {path: TensorSpec(tuple(leaf["shape"]), np.dtype(leaf["dtype"])) for path, leaf in index.items()}
 
 
 def check_leaves(leaves: tuple[Leaf, ...], specs: dict[str, TensorSpec], where: pathlib.Path) -> None:
@@ -74,39 +79,39 @@ def check_leaves(leaves: tuple[Leaf, ...], specs: dict[str, TensorSpec], where: 
             )
 
 
-def load_leaf(folder: pathlib.Path, path: str, spec: TensorSpec) -> np.ndarray:
-    """Reads one leaf into host memory."""
-    target = folder / PARAMS_FOLDER
-    wanted = unflatten_dict({path: np.broadcast_to(np.zeros((), spec.dtype), spec.shape)}, sep="/")
-    with _context(), _damage_named(target):
-        return jax.tree.leaves(ocp.load(target, wanted))[0]
+def load_leaf(folder: pathlib.Path, path: str, wanted: Any) -> Any:
+    """Reads one leaf.
+
+    Args:
+      folder: the params checkpoint.
+      path: of the leaf, "layers/attn/q".
+      wanted: a ShapeDtypeStruct with a sharding, for an array of that dtype whose devices read their own shards; or a
+        numpy array of the same shape and dtype, for an array in host memory.
+
+    Raises:
+      UserError: if the data are damaged.
+    """
+    target = (folder / PARAMS_FOLDER).absolute()  # as Orbax demands
+    try:
+        with _context():
+            return jax.tree.leaves(ocp.load(target, unflatten_dict({path: wanted}, sep="/")))[0]
+    except (ValueError, OSError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{target} cannot be read ({reason}); convert or copy it again.") from error
 
 
-def load_tree(folder: pathlib.Path, abstract: Params) -> Params:
-    """Reads the tree straight into the shardings and dtypes of `abstract`, a tree of ShapeDtypeStructs."""
-    target = folder / PARAMS_FOLDER
-    with _damage_named(target):
-        return ocp.load(target, abstract)
+def _write_index(folder: pathlib.Path, specs: Mapping[str, TensorSpec]) -> None:
+    """Writes shapes and dtypes; the arrays' own are spread over as many files as there are leaves."""
+    write_json(
+        folder / PARAMS_INDEX_FILE,
+        {path: {"shape": list(spec.shape), "dtype": spec.dtype.name} for path, spec in specs.items()},
+    )
 
 
 def _context() -> ocp.Context:
     """Returns how to save and load: in chunks, without a second copy on the host, and leaf by leaf."""
-    saving = ocp.options.ArrayOptions.Saving
-    loading = ocp.options.PyTreeOptions.Loading
-    return ocp.Context(
-        array_options=ocp.options.ArrayOptions(
-            saving=saving(storage_options=saving.StorageOptions(chunk_byte_size=CHUNK_BYTES))
-        ),
-        memory_options=ocp.options.MemoryOptions(deepcopy_host_arrays=False),
-        pytree_options=ocp.options.PyTreeOptions(loading=loading(partial_load=True)),
-    )
-
-
-@contextlib.contextmanager
-def _damage_named(target: pathlib.Path) -> Iterator[None]:
-    """Turns what a damaged file raises into one line that names the checkpoint."""
-    try:
-        yield
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(f"{target} cannot be read ({reason}); convert or copy it again.") from error
+    context = ocp.Context()
+    context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
+    context.memory.deepcopy_host_arrays = False
+    context.pytree.loading.partial_load = True
+    return context

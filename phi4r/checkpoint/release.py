@@ -101,11 +101,13 @@ def load_params(
     params_store.check_leaves(leaves, specs, folder)
     config = _with_dtype(shape_of, [spec.dtype for spec in specs.values()], dtype, keep=config is not None)
     shardings = _shardings(config, leaves, mesh)
-    abstract = {
-        leaf.path: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(config.param_dtype), sharding=shardings[leaf.path])
-        for leaf in leaves
-    }
-    return config, owned_copy(params_store.load_tree(folder, unflatten_dict(abstract, sep="/")))
+    params = {}
+    with Progress("load", total=len(leaves)) as progress:
+        for count, leaf in enumerate(leaves, start=1):
+            abstract = jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(config.param_dtype), sharding=shardings[leaf.path])
+            params[leaf.path] = owned_copy(params_store.load_leaf(folder, leaf.path, abstract))
+            progress.update(count)
+    return config, unflatten_dict(params, sep="/")
 
 
 def save_params(
@@ -120,7 +122,7 @@ def save_params(
 
     Args:
       folder: must not exist, or be empty.
-      params: the stacked tree, on any mesh.
+      params: the stacked tree, on devices of this process.
       config: its shape.
       source_folder: whose tokenizer and other files go along; a config.json in it must describe the same shape.
       hf_fields: more fields for config.json, as `eos_token_id`.

@@ -145,18 +145,21 @@ def pack_rows(rows: Sequence[Sequence[Segment]], row_length: int) -> PackedRows:
     return packed
 
 
-def random_positions(length: int, position_range: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns a sorted random subset of `range(position_range)` to stand for the positions 0..length-1.
+def stretched_positions(length: int, stretch: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns a sorted random subset of a range up to `stretch` times as long, to stand for the positions 0..length-1.
 
     Random positions (Ruoss et al. 2023, "Randomized Positional Encodings Boost Length Generalization of
-    Transformers", section 3) show short training examples at distances that only longer ones will have.
+    Transformers", section 3) show short training examples at distances that only longer ones will have. Here the range
+    is drawn anew for each example, uniformly between `length` and `stretch * length`: the sampler counts positions one
+    by one, and a model that never saw them close together copies badly when they are.
 
     Args:
-      length: n, at most `position_range`.
-      position_range: the range to draw from, without replacement.
-      rng: draws the subset.
+      length: n.
+      stretch: how much longer than the example the range may be, at least 1.
+      rng: draws the range and the subset.
 
     Returns:
       [n] int32, strictly increasing.
     """
-    return np.sort(rng.choice(position_range, length, replace=False)).astype(np.int32)
+    drawn = int(np.ceil(rng.uniform(1.0, stretch) * length))
+    return np.sort(rng.choice(drawn, length, replace=False)).astype(np.int32)

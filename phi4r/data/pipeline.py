@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from phi4r.data.examples import measure_lengths, render_example, select_fitting
-from phi4r.data.packing import Segment, pack_rows, random_positions
+from phi4r.data.packing import Segment, pack_rows, stretched_positions
 from phi4r.data.sources import Source, open_source
 from phi4r.data.stream import POSITION_STREAM, ExampleOrder, Placed, RowStream
 from phi4r.errors import UserError
@@ -47,8 +47,8 @@ class DataSettings:
       packing: "best_fit" puts several examples into a row, "none" one.
       overlong: "error" refuses examples of more than T tokens, "drop" leaves them out and counts them.
       window: how many examples are packed together.
-      position_range: None for ordinary positions; else the positions of each example are a sorted random subset of
-        range(position_range), so that longer sequences than those trained are in range.
+      position_stretch: None for ordinary positions; else the positions of each example are a random subset of a range
+        up to this many times as long, so that longer sequences than those trained are in range.
       num_threads: threads that read and tokenise ahead, and batches that they hold ready; 0 for none.
     """
 
@@ -58,7 +58,7 @@ class DataSettings:
     packing: Literal["best_fit", "none"] = "best_fit"
     overlong: Literal["error", "drop"] = "error"
     window: int = 4096
-    position_range: int | None = None
+    position_stretch: float | None = None
     num_threads: int = 4
 
     def __post_init__(self):
@@ -70,6 +70,8 @@ class DataSettings:
         for name in ("row_length", "global_batch", "window"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name}={getattr(self, name)} must be at least 1.")
+        if self.position_stretch is not None and self.position_stretch < 1.0:
+            raise UserError(f"data.position_stretch={self.position_stretch} must be at least 1, or None.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,11 +151,6 @@ class TrainData:
         self._host_rows = settings.global_batch // process_count
         self._host_first = process_index * self._host_rows
         self.stats = self._make_stats()
-        if settings.position_range is not None and settings.position_range < self.stats.longest:
-            raise UserError(
-                f"data.position_range={settings.position_range} is less than the longest example,"
-                f" {self.stats.longest} tokens; raise it."
-            )
 
     def batch(self, number: int) -> TokenBatch:
         """Returns this host's rows of batch `number`: numpy arrays of [B / process_count, T]."""
@@ -182,10 +179,12 @@ class TrainData:
         length = len(example.tokens)
         if length != self._selection.lengths[placed.source][placed.row]:
             raise UserError(f"{source.where(row)} has changed since the run began; restart the run.")
-        if self._settings.position_range is None:
+        if self._settings.position_stretch is None:
             return Segment(example.tokens, example.trained, np.arange(length))
         rng = np.random.default_rng([self._seed, POSITION_STREAM, placed.index])
-        return Segment(example.tokens, example.trained, random_positions(length, self._settings.position_range, rng))
+        return Segment(
+            example.tokens, example.trained, stretched_positions(length, self._settings.position_stretch, rng)
+        )
 
     def _make_stats(self) -> DataStats:
         lengths = self._selection.lengths

@@ -2,7 +2,7 @@
 
 A problem is a start digit and k operations, each applied to the running value modulo 10:
 
-    prompt      7 +3 *9 -4 =
+    prompt      chain 7 +3 *9 -4 =
     thought      +3 0 *9 0 -4 6          every operation and the value after it
     solution    \\boxed{6}
 
@@ -61,7 +61,7 @@ def chain_problems(num: int, *, seed: int, min_ops: int, max_ops: int, split: Sp
     while len(problems) < num:
         num_ops = rng.randint(min_ops, max_ops)
         operations = rng.choices(OPERATIONS, k=num_ops)
-        prompt = " ".join([str(rng.randrange(10)), *operations, "="])
+        prompt = " ".join(["chain", str(rng.randrange(10)), *operations, "="])
         if prompt not in problems and split_of(prompt) == split:
             problems[prompt] = _problem(prompt)
     return list(problems.values())
@@ -115,10 +115,10 @@ def _problem(prompt: str) -> Problem:
 
 def _parse(prompt: str) -> tuple[int, list[str]]:
     words = prompt.split()
-    well_formed = len(words) >= 3 and words[-1] == "=" and words[0] in set("0123456789")
-    if not well_formed or any(word not in OPERATIONS for word in words[1:-1]):
-        raise UserError(f"{prompt!r} is not an arithmetic chain; one looks like '7 +3 *9 -4 ='.")
-    return int(words[0]), words[1:-1]
+    well_formed = len(words) >= 4 and (words[0], words[-1]) == ("chain", "=") and words[1] in set("0123456789")
+    if not well_formed or any(word not in OPERATIONS for word in words[2:-1]):
+        raise UserError(f"{prompt!r} is not an arithmetic chain; one looks like 'chain 7 +3 *9 -4 ='.")
+    return int(words[1]), words[2:-1]
 
 
 def _values(start: int, operations: list[str]) -> list[int]:

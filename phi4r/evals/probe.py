@@ -43,7 +43,7 @@ class Probe:
         self.settings = settings
         self._task = load_task(settings.task)
         self._chat = chat
-        self._pool = VerifierPool(self._task.verifier)
+        self._pool = VerifierPool()
         tokenizer = chat.tokenizer
         self._sampler = Sampler(
             config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh
@@ -60,7 +60,8 @@ class Probe:
         problems = self._task.problems
         asked = [self._task.conversation(problem) for problem in problems]
         answers = [group[0] for group in generator(asked, num_samples=1, seed=0)]
-        verdicts = self._pool.verify([answer.text for answer in answers], [problem.answer for problem in problems])
+        verdicts = self._pool.verify_all(
+            self._task.verifier, [answer.text for answer in answers], [problem.answer for problem in problems])
         return {
             "probe_accuracy": float(np.mean([verdict.correct for verdict in verdicts])),
             "probe_length": float(np.mean([answer.num_tokens for answer in answers])),

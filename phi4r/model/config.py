@@ -168,7 +168,7 @@ class ModelConfig:
             max_positions=max_positions,
             rotary_fraction=float(rope.get("partial_rotary_factor") or hf.get("partial_rotary_factor") or 1.0),
             longrope=longrope,
-            sliding_window=hf.get("sliding_window"),
+            sliding_window=hf.get("sliding_window") if kind == "phi3" else None,  # a llama has none, whatever it says
             norm_eps=hf["rms_norm_eps"],
             tied_embeddings=bool(hf.get("tie_word_embeddings", False)),
             init_std=hf.get("initializer_range", 0.02),
@@ -226,6 +226,12 @@ def _refuse_unsupported(hf: Mapping[str, Any]) -> None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "longrope", "su"):
         raise UserError(f"config.json has rope scaling {kind!r}; this decoder has none and 'longrope'.")
+    for key in ("attention_factor", "factor"):
+        if kind != "default" and rope.get(key) is not None:
+            raise UserError(
+                f"config.json has a longrope {key} of its own ({rope[key]}); "
+                "this decoder takes it from max_position_embeddings / original_max_position_embeddings."
+            )
 
 
 def longrope_attention_factor(max_positions: int, original: int) -> float:

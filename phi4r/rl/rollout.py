@@ -25,7 +25,7 @@ from phi4r.text.chat import Chat
 from phi4r.text.thinking import think_format_ok_ids
 from phi4r.typing import Array, Params
 from phi4r.verifiers.pool import VerifierPool
-from phi4r.verifiers.verdict import Verdict
+from phi4r.verifiers.verdict import Verdict, Verifier
 
 # Asked where no answer can be extracted: (problem, response) -> Verdict. The paper uses a language model here.
 FallbackVerifier = Callable[[Problem, str], Verdict]
@@ -51,7 +51,8 @@ class RolloutEngine:
     Attributes:
       sampler: fixed shapes and compiled programs.
       chat: renders prompts and decodes responses.
-      verifiers: the worker processes that judge answers.
+      verifier: judges an answer.
+      pool: the worker processes in which it does.
       grpo: group size, temperature and the convention of the advantages.
       reward: constants of the reward.
       fallback: judges responses in which no answer could be found; None leaves them wrong.
@@ -59,7 +60,8 @@ class RolloutEngine:
 
     sampler: Sampler
     chat: Chat
-    verifiers: VerifierPool
+    verifier: Verifier
+    pool: VerifierPool
     grpo: GrpoSettings
     reward: RewardSettings
     fallback: FallbackVerifier | None = None
@@ -110,7 +112,7 @@ class RolloutEngine:
     def _judge(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
         """Returns a verdict for every response, by the verifier or, where it finds no answer, by the fallback."""
         asked = [problem for problem in problems for _ in range(self.grpo.group_size)]
-        verdicts = self.verifiers.verify(texts, [problem.answer for problem in asked])
+        verdicts = self.pool.verify_all(self.verifier, texts, [problem.answer for problem in asked])
         if self.fallback is None:
             return verdicts
         return [

@@ -5,8 +5,9 @@ The life of a conversation:
 1. `_parts` lays its text out in parts: what the format writes, what a user wrote, what the assistant wrote. The Phi-4
    format is written out natively; a template of another format is rendered once with place holders for the
    contents, so the same parts are found in its output.
-2. A part says which special tokens are parsed in it: all in the format's own text, none in a user's, only the
-   think tags in the assistant's. So nobody can write `<|im_end|>` into a turn.
+2. A part says which special tokens are parsed in it: all in the format's own text, which includes a fixed system
+   message, none in what a caller wrote, only the think tags in the assistant's. So nobody can write `<|im_end|>`
+   into a turn.
 3. The parts are encoded in sections, cut where a trained response starts and where it ends, so that the ids of
    a prompt are always the beginning of the ids of its example.
 """
@@ -129,7 +130,7 @@ class Chat:
         return self._render(messages, add_generation_prompt)
 
     def _parts(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[_Part] | None:
-        """Returns the conversation in parts, or None where the template changes, repeats or drops a content."""
+        """Returns the conversation in parts, or None where the template changes a content."""
         messages = self._with_system(messages)
         if self.template is None:
             return self._native_parts(messages, add_generation_prompt)
@@ -181,23 +182,26 @@ class Chat:
         return [_Part(text[: min(ends)], specials=True, trained=True), _Part(text[min(ends) :], specials=True)]
 
     def _content(self, message: Message) -> _Part:
-        if message["role"] != "assistant":
-            return _Part(message["content"], specials=False)
-        return _Part(message["content"], specials=self._think_tags(), trained=True)
+        return _Part(message["content"], self._specials_in(message), trained=message["role"] == "assistant")
 
-    def _think_tags(self) -> frozenset[str]:
-        return frozenset(tag for tag in (THINK, END_THINK) if tag in self.tokenizer.special_tokens)
+    def _specials_in(self, message: Message) -> Specials:
+        """Returns which special tokens are parsed in the content of `message`."""
+        if message["role"] == "assistant":
+            return frozenset(tag for tag in (THINK, END_THINK) if tag in self.tokenizer.special_tokens)
+        # The fixed system message is the format's own text: the released one names the think tags, and their ids
+        # stand in every prompt that the released models were trained on.
+        return message["role"] == "system" and self.system_message is not None
 
     def _whole(self, messages: Sequence[Message]) -> _Part:
         """Returns a rendered prompt as one part, where no content could pass for a control token."""
         for message in self._with_system(messages):
-            allowed = self._think_tags() if message["role"] == "assistant" else ()
-            for token in self.tokenizer.special_tokens:
-                if token in message["content"] and token not in allowed:
-                    raise UserError(
-                        f"a {message['role']} message contains {token}, and the chat template rewrites contents, so it "
-                        "cannot be told from a control token; take it out of the message."
-                    )
+            allowed = self._specials_in(message)
+            tokens = () if allowed is True else self.tokenizer.special_tokens.keys() - set(allowed or ())
+            if found := sorted(token for token in tokens if token in message["content"]):
+                raise UserError(
+                    f"a {message['role']} message contains {found[0]}, and the chat template rewrites contents, so it "
+                    "cannot be told from a control token; take it out of the message."
+                )
         return _Part(self._text(messages, add_generation_prompt=True), specials=True)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:

@@ -1,6 +1,6 @@
 """Answers a prompt, or every line of a file, with a model folder (Hugging Face or converted).
 
-    phi4r generate runs/quickstart/release "Compute 7 +3 *9 -4"
+    phi4r generate runs/quickstart/hf "chain 7 +3 *9 -4 ="
     phi4r generate MODEL --file=prompts.txt --num_samples=4 --temperature=0.8 --max_tokens=4096
 """
 

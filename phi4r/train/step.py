@@ -52,8 +52,8 @@ def make_update_fn(
 
     The metrics are scalars: `loss`, `weight`, `grad_norm` (before clipping), `update_norm`, `param_norm`, `finite`,
     `learning_rate` where a schedule is given, and every Mean of the loss, nan where its weight is 0. A batch of
-    weight 0 has loss and gradient 0. Where the loss or the gradient is not finite, `finite` is 0 and the state is
-    returned as it was, bit for bit; the loop is to stop there.
+    weight 0 has loss and gradient 0. Where the loss, the gradient or what the parameters would become is not finite,
+    `finite` is 0 and the state is returned as it was, bit for bit; the loop is to stop there.
 
     Args:
       loss_fn: (params, batch) -> LossSum.
@@ -85,7 +85,8 @@ def make_update_fn(
         }
         if schedule is not None:
             metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+        checked = jnp.stack([metrics[name] for name in ("loss", "grad_norm", "param_norm")])
+        finite = jnp.isfinite(checked).all()
         # Leaf by leaf inside the same program: no second state is ever held.
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
         return kept, {**metrics, "finite": finite.astype(jnp.float32)}
@@ -170,10 +171,10 @@ def require_finite(step: int, metrics: Mapping[str, Any]) -> None:
     """
     if not metrics["finite"]:
         raise UserError(
-            f"the loss or the gradient of step {step} is not finite (loss {float(metrics['loss']):.4g}, gradient norm"
-            f" {float(metrics['grad_norm']):.4g}); the update was not applied and nothing was saved after it. Resume"
-            " from the last checkpoint with a lower optimizer.learning_rate or optimizer.clip_norm, and look at the"
-            " data of that step."
+            f"step {step} is not finite (loss {float(metrics['loss']):.4g}, gradient norm"
+            f" {float(metrics['grad_norm']):.4g}, parameter norm {float(metrics['param_norm']):.4g}); the update was"
+            " not applied and nothing was saved after it. Resume from the last checkpoint with a lower"
+            " optimizer.learning_rate or optimizer.clip_norm, and look at the data of that step."
         )
 
 

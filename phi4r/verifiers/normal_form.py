@@ -51,9 +51,10 @@ _UNIT_WORDS = (
     r"|ways?|times)(?:\s?(?:per|/)\s?[a-z]+)?(?:\s?\^?\s?\{?[23]\}?)?"
 )
 _TRAILING_UNIT = re.compile(
-    rf"(?<=[\d}})])(?:(?:\s*{_TEXT}(?:\s*\^\s*\{{?\d\}}?)?)+|\s+{_UNIT_WORDS}|\s*\^\{{\\circ\}}\s*[CF])[\s.]*$"
+    rf"(?:(?<=[\d}})])(?:(?:\s*{_TEXT}(?:\s*\^\s*\{{?\d\}}?)?)+|\s+{_UNIT_WORDS}|\s*\^\{{\\circ\}}\s*[CF])"
+    rf"|(?<=[a-zA-Z])\s*\\(?:text|mbox)\s*\{{\s[^{{}}]*\}}(?:\s*\^\s*\{{?\d\}}?)?)[\s.]*$"
 )
-_NOT_A_UNIT = re.compile(r"\\\w+\s*\{\s*(?:[ieC]|,?\s*(?:or|and)\s*,?)\s*\}")
+_NOT_A_UNIT = re.compile(r"\\\w+\s*\{\s*(?:[ie]|,?\s*(?:or|and)\s*,?)\s*\}")
 
 _REWRITES = [
     (re.compile(pattern), replacement)
@@ -90,7 +91,7 @@ _REWRITES = [
 ]
 
 _GROUPED_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, "^": 1, "_": 1}
+_ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, r"\mathbb": 1, "^": 1, "_": 1}
 
 
 def normal_form(latex: str) -> str:
@@ -103,6 +104,8 @@ def normal_form(latex: str) -> str:
     boxed = last_box(latex)
     text = (latex if boxed is None else boxed).translate(_UNICODE).strip()
     text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", "", text).strip()
+    if r"\begin" not in text:
+        text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # `\\\\frac`: escaped once too often
     words = _WHOLE_TEXT.fullmatch(text)
     if words and re.search(r"[a-zA-Z]", words[1]):
         return textual(words[1])

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Sequence
 
 from phi4r.errors import UserError
+from phi4r.verifiers.specification import specification
 from phi4r.verifiers.verdict import TwoSpeedVerifier, Verdict, Verifier, failed
-from phi4r.verifiers.worker import specification
 from phi4r.verifiers.worker_process import WorkerDied, WorkerLate, WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class VerifierPool:
 
     def close(self) -> None:
         """Ends the workers; what is being judged is finished or times out first."""
-        self._threads.shutdown(wait=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
         while not self._idle.empty():
             worker = self._idle.get()
             if worker is not None:
@@ -99,7 +99,7 @@ class VerifierPool:
     def warm_up(self, verifier: Verifier) -> None:
         """Starts every worker and loads `verifier` there, so that the first batch does not wait for imports."""
         spec = specification(verifier)
-        workers = [self._idle.get() or self._start() for _ in range(self._num_workers)]
+        workers = [self._idle.get() or self._start(spec) for _ in range(self._num_workers)]
         try:
             for worker in workers:
                 worker.begin_load(spec)
@@ -127,35 +127,45 @@ class VerifierPool:
             self.counts.update(verdict.status for verdict in verdicts)
         return verdicts
 
-    def _start(self) -> WorkerProcess:
-        return WorkerProcess(self._memory_bytes)
+    def _start(self, spec: dict) -> WorkerProcess:
+        """Starts a worker whose imports run while this thread does other things."""
+        worker = WorkerProcess(self._memory_bytes)
+        worker.begin_load(spec)
+        return worker
 
     def _judge(self, spec: dict, response: str, reference: str) -> Verdict:
-        """Asks a worker; replaces it if it was late, died or broke."""
+        """Asks an idle worker, and replaces it if it was late, died or broke."""
         worker = self._idle.get()
         try:
-            worker = worker or self._start()
+            if worker is None or not worker.alive:
+                worker = self._start(spec)
             worker.begin_load(spec)
             worker.finish_loads(self._start_deadline_s)
-            reply = worker.verify(spec, response, reference, self._deadline_s)
-            verdict = Verdict(**reply) if "error" not in reply else failed("error")
-            cause = reply.get("error", "the verifier reported an error")
-        except WorkerLate:
-            verdict, cause = failed("timeout"), f"no verdict within {self._deadline_s:g} s"
-        except WorkerDied:
-            verdict, cause = failed("error"), "the worker died"
-        except UserError:
+            verdict, cause = self._ask(worker, spec, response, reference)
+            if verdict.status in ("timeout", "error"):
+                _log.warning("Not judged: %s; reference %.80r, response %r", cause, reference, response[-80:])
+                worker.kill()
+                worker = self._start(spec)
+        except BaseException:
             if worker is not None:
                 worker.kill()
-            self._idle.put(None)
+            worker = None
             raise
-        if verdict.status in ("timeout", "error"):
-            _log.warning("Not judged (%s): reference %.80r, response ending in %.80r", cause, reference, response[-80:])
-            worker.kill()
-            worker = self._start()
-            worker.begin_load(spec)  # its imports run while this thread reports and the others work
-        self._idle.put(worker)
+        finally:
+            self._idle.put(worker)
         return verdict
+
+    def _ask(self, worker: WorkerProcess, spec: dict, response: str, reference: str) -> tuple[Verdict, str]:
+        """Returns the verdict and, in words, what went wrong if it failed."""
+        try:
+            reply = worker.verify(spec, response, reference, self._deadline_s)
+        except WorkerLate:
+            return failed("timeout"), f"no verdict within {self._deadline_s:g} s"
+        except WorkerDied:
+            return failed("error"), "the worker died"
+        if "error" in reply:
+            return failed("error"), reply["error"]
+        return Verdict(**reply), "the verifier failed"
 
 
 def _quick(verifier: Verifier, response: str, reference: str) -> Verdict | None:

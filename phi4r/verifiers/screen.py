@@ -13,7 +13,7 @@ from phi4r.verifiers.latex import closing, depth, tokenize
 MAX_LENGTH = 300  # characters
 MAX_DEPTH = 50  # nested brackets
 MAX_DIGITS = 50  # of one number
-MAX_EXPONENT = 10_000
+MAX_EXPONENT = 100_000
 MAX_FACTORIAL = 10_000
 MAX_BINOMIAL = 10_000
 MAX_TOWER = 2  # exponents within exponents: 2^{n^2}

@@ -1,5 +1,6 @@
 """The parent's end of one worker: start it, write and read with deadlines, kill it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,9 +13,10 @@ from typing import Any
 
 import phi4r
 from phi4r.errors import UserError
-from phi4r.verifiers.worker import key_of
+from phi4r.verifiers.specification import key_of
 
 _MAX_REPLY_BYTES = 1 << 22
+_LOAD_CPU_S = 600.0
 _CPU_SLACK_S = 2.0  # the kernel's limit is a second line behind our deadline
 _INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -50,13 +52,19 @@ class WorkerProcess:
         self._num_loading = 0
         self._finalizer = weakref.finalize(self, _end, self._process)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def begin_load(self, spec: dict[str, Any]) -> None:
         """Asks for a verifier to be loaded, once, and does not wait."""
         if key_of(spec) in self._asked_to_load:
             return
         self._asked_to_load.add(key_of(spec))
         self._num_loading += 1
-        self._send({"load": spec, "cpu_s": 600.0}, time.monotonic() + 10.0)
+        with contextlib.suppress(WorkerLate, WorkerDied):  # `finish_loads` reports a worker that does not start
+            self._send({"load": spec, "cpu_s": _LOAD_CPU_S}, time.monotonic() + 10.0)
 
     def finish_loads(self, deadline_s: float) -> None:
         """Waits until everything asked for is loaded.

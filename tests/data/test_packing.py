@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phi4r.data.packing import Segment, best_fit, pack_rows, plan_rows, random_positions
+from phi4r.data.packing import Segment, best_fit, pack_rows, plan_rows, stretched_positions
 from phi4r.model.inputs import make_token_batch
 
 
@@ -106,15 +106,18 @@ def test_packed_segments_have_the_targets_and_mask_that_they_have_alone():
     assert row.loss_mask.sum() == trained_targets
 
 
-def test_random_positions_are_a_sorted_subset_of_the_range():
-    positions = random_positions(20, 50, np.random.default_rng(0))
-    assert positions.dtype == np.int32
-    assert np.all(np.diff(positions) > 0)
-    assert positions[0] >= 0 and positions[-1] < 50
-    assert random_positions(50, 50, np.random.default_rng(0)).tolist() == list(range(50))
-
-
-def test_random_positions_spread_evenly():
+def test_stretched_positions_are_a_sorted_subset_of_the_range():
     rng = np.random.default_rng(0)
-    drawn = np.bincount(np.concatenate([random_positions(5, 10, rng) for _ in range(2000)]), minlength=10)
-    assert np.abs(drawn / 2000 - 0.5).max() < 0.05  # 4.5 standard deviations of 0.011
+    for _ in range(50):
+        positions = stretched_positions(20, 2.5, rng)
+        assert positions.dtype == np.int32
+        assert len(positions) == 20 and np.all(np.diff(positions) > 0)
+        assert positions[0] >= 0 and positions[-1] < 50
+    assert stretched_positions(20, 1.0, rng).tolist() == list(range(20))
+
+
+def test_stretches_are_drawn_evenly_between_none_and_the_most():
+    rng = np.random.default_rng(0)
+    # Of n positions out of a range r the last is at n (r + 1) / (n + 1) - 1 in the mean; r is 150 in the mean here.
+    last = np.mean([stretched_positions(100, 2.0, rng)[-1] for _ in range(2000)])
+    assert last == pytest.approx(100 * 151.5 / 101 - 1, abs=3.0)  # 4.5 standard deviations of 29 / sqrt(2000)

@@ -15,9 +15,9 @@ def _chain(prompt: str) -> Problem:
 @pytest.mark.parametrize(
     "prompt, response",
     [
-        ("7 +3 *9 -4 =", "<think> +3 0 *9 0 -4 6</think>\\boxed{6}"),
-        ("0 -1 =", "<think> -1 9</think>\\boxed{9}"),
-        ("8 *7 *3 +9 =", "<think> *7 6 *3 8 +9 7</think>\\boxed{7}"),
+        ("chain 7 +3 *9 -4 =", "<think> +3 0 *9 0 -4 6</think>\\boxed{6}"),
+        ("chain 0 -1 =", "<think> -1 9</think>\\boxed{9}"),
+        ("chain 8 *7 *3 +9 =", "<think> *7 6 *3 8 +9 7</think>\\boxed{7}"),
     ],
 )
 def test_the_solver_writes_every_operation_and_its_value(prompt, response):
@@ -34,7 +34,7 @@ def test_the_answer_of_a_problem_is_the_answer_of_its_solution():
 def test_every_operation_is_a_bijection_so_guessing_scores_a_tenth():
     assert len(OPERATIONS) == 21
     for operation in OPERATIONS:
-        answers = {solve(_chain(f"{start} {operation} =")).answer for start in range(10)}
+        answers = {solve(_chain(f"chain {start} {operation} =")).answer for start in range(10)}
         assert answers == set("0123456789")
 
 
@@ -55,7 +55,7 @@ def test_lengths_are_uniform_over_the_asked_range():
     assert set(counts) == {5, 6, 7}
     assert all(900 < n < 1100 for n in counts.values())
     for problem in chain_problems(20, seed=5, min_ops=5, max_ops=7):
-        assert len(problem.prompt.split()) == problem.meta["num_ops"] + 2
+        assert len(problem.prompt.split()) == problem.meta["num_ops"] + 3
 
 
 def test_splits_never_share_a_problem_whatever_the_seed():
@@ -92,7 +92,7 @@ def test_impossible_requests_are_refused(arguments, message):
         chain_problems(seed=0, **arguments)
 
 
-@pytest.mark.parametrize("prompt", ["", "7 =", "7 +3", "7 ^3 =", "x +3 =", "7 *2 ="])
+@pytest.mark.parametrize("prompt", ["", "chain 7 =", "chain 7 +3", "7 +3 =", "chain 7 ^3 =", "chain x +3 =", "chain 7 *2 ="])
 def test_text_that_is_no_chain_is_refused(prompt):
     with pytest.raises(UserError, match="not an arithmetic chain"):
         solve(_chain(prompt))

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,37 +30,47 @@ def padded_rows():
     return tokens, segments, segment_positions(segments, xp=jnp)
 
 
-def run_in_chunks(config, params, rows, chunks):
+@functools.cache
+def params_of(config):
+    return jax.jit(lambda key: unroll_params(init_params(config, key), config))(jax.random.key(0))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_and_cache(config, params, rows, cache):
+    """Returns logits [B T V] of rows, and the cache after them."""
+    hidden, cache = Transformer(config, unrolled=True).apply({"params": params}, *rows, cache)
+    return unembed(hidden, params), cache
+
+
+def run_in_chunks(config, rows, chunks):
     """Returns logits [B T V] of rows that go through the cache in chunks of the given lengths, and the cache."""
-    model = Transformer(config, unrolled=True)
     cache = empty_cache(config, batch=rows[0].shape[0], capacity=CAPACITY)
     logits, start = [], 0
-    step = jax.jit(lambda cache, *rows: model.apply({"params": params}, *rows, cache))
     for length in chunks:
-        hidden, cache = step(cache, *(x[:, start : start + length] for x in rows))
-        logits.append(unembed(hidden, params))
+        chunk = [x[:, start : start + length] for x in rows]
+        chunk_logits, cache = logits_and_cache(config, params_of(config), chunk, cache)
+        logits.append(chunk_logits)
         start += length
     return jnp.concatenate(logits, axis=1), cache
 
 
-@pytest.mark.parametrize("chunks", [[16], [9, 7], [1] * 16, [8, 1, 1, 5, 1]], ids=str)
+@pytest.mark.parametrize("chunks", [[16], [1] * 16, [8, 1, 1, 5, 1]], ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cached_logits_equal_those_of_one_pass_in_any_chunks(shape, chunks):
-    config = SHAPES[shape]
-    params, rows = unroll_params(init_params(config, jax.random.key(0)), config), padded_rows()
+    config, rows = SHAPES[shape], padded_rows()
     # A cache of 21 slots is past the original length of 15: so must be the pass that it is compared with.
-    whole, _ = Transformer(config.for_length(CAPACITY), unrolled=True).apply({"params": params}, *rows)
-    cached, cache = run_in_chunks(config, params, rows, chunks)
+    whole, _ = logits_and_cache(config.for_length(CAPACITY), params_of(config), rows, None)
+    cached, cache = run_in_chunks(config, rows, chunks)
     real = np.asarray(rows[1]) > 0
-    np.testing.assert_allclose(cached[real], unembed(whole, params)[real], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(cached[real], whole[real], atol=1e-5, rtol=0)
     assert int(cache.index) == LENGTH
     np.testing.assert_array_equal(cache.segment_ids, np.pad(rows[1], [(0, 0), (0, CAPACITY - LENGTH)]))
 
 
 def test_a_row_does_not_depend_on_its_neighbours():
-    params, rows = unroll_params(init_params(CONFIG, jax.random.key(0)), CONFIG), padded_rows()
-    together, _ = run_in_chunks(CONFIG, params, rows, [10, 6])
-    alone, _ = run_in_chunks(CONFIG, params, [x[1:2] for x in rows], [10, 6])
+    rows = padded_rows()
+    together, _ = run_in_chunks(CONFIG, rows, [8, 8])
+    alone, _ = run_in_chunks(CONFIG, [x[1:2] for x in rows], [8, 8])
     np.testing.assert_allclose(together[1:2, 3:], alone[:, 3:], atol=1e-5, rtol=0)
 
 

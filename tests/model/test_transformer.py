@@ -28,7 +28,7 @@ TIED = CONFIG.replace(tied_embeddings=True, sliding_window=None)
 @functools.cache
 def params_of(config):
     """Random parameters with norm scales that are not all one."""
-    params = init_params(config, jax.random.key(0))
+    params = jax.jit(functools.partial(init_params, config))(jax.random.key(0))
     for norm in (params["final_norm"], params["layers"]["attn_norm"], params["layers"]["mlp_norm"]):
         norm["scale"] = 1.0 + 0.3 * jax.random.normal(jax.random.key(1), norm["scale"].shape)
     return params
@@ -41,9 +41,10 @@ def packed_rows():
     return tokens, segments, segment_positions(segments, xp=jnp)
 
 
-def forward(config, params, rows, **kwargs):
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def forward(config, params, rows, unrolled=False):
     """Returns logits [B T V] of a pass without a cache."""
-    hidden, _ = Transformer(config, **kwargs).apply({"params": params}, *rows)
+    hidden, _ = Transformer(config, unrolled).apply({"params": params}, *rows)
     return unembed(hidden, params)
 
 
@@ -82,7 +83,7 @@ def test_phi_4_has_14_66_billion_parameters_at_full_shape():
 
 
 def test_initial_weights_are_normal_with_the_given_deviation_and_norms_are_one():
-    params = init_params(CONFIG.replace(init_std=0.02), jax.random.key(3))
+    params = jax.jit(functools.partial(init_params, CONFIG.replace(init_std=0.02)))(jax.random.key(3))
     for name in ("gate", "up", "down"):
         assert float(params["layers"]["mlp"][name].std()) == pytest.approx(0.02, rel=0.05)
     assert float(params["embedding"].std()) == pytest.approx(0.02, rel=0.05)
@@ -95,7 +96,7 @@ def test_initial_weights_are_normal_with_the_given_deviation_and_norms_are_one()
 def test_the_unrolled_layout_gives_what_the_scan_gives(config):
     params, rows = params_of(config), packed_rows()
     scanned = forward(config, params, rows)
-    unrolled = forward(config, unroll_params(params, config), rows, unrolled=True)
+    unrolled = forward(config, unroll_params(params, config), rows, True)
     np.testing.assert_allclose(unrolled, scanned, atol=1e-5, rtol=0)
 
 

@@ -82,9 +82,8 @@ def test_the_native_route_equals_the_template(chats, messages, response):
         conversation = [*messages, assistant(response)]
         whole = render_template(template, conversation, add_generation_prompt=False)
         assert chat.example(conversation).tokens == chat.tokenizer.encode(whole, specials=True)
-        if chat.system_message is None:
-            assert by_template.prompt_ids(messages) == chat.prompt_ids(messages)
-            assert by_template.example(conversation) == chat.example(conversation)
+        assert by_template.prompt_ids(messages) == chat.prompt_ids(messages)
+        assert by_template.example(conversation) == chat.example(conversation)
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,12 +146,19 @@ def test_nobody_can_write_control_tokens_into_a_turn(chats, chatml):
             assert chat.tokenizer.decode(chat.prompt_ids(attacked)) == chat.prompt_text(attacked)
 
 
-def test_think_tags_are_tokens_in_a_response_only(reasoning):
+def test_think_tags_are_tokens_in_a_response_and_in_the_fixed_system_message(reasoning):
     tokenizer = reasoning.tokenizer
     example = reasoning.example([user("a"), assistant("<think> 4</think>4")])
-    assert example.tokens.count(tokenizer.think_id) == example.tokens.count(tokenizer.end_think_id) == 1
+    assert example.tokens.count(tokenizer.think_id) == example.tokens.count(tokenizer.end_think_id) == 2
+    assert [i for i, counts in zip(example.tokens, example.trained, strict=True) if counts] == [
+        tokenizer.think_id,
+        *tokenizer.encode(" 4"),
+        tokenizer.end_think_id,
+        *tokenizer.encode("4"),
+        tokenizer.eos_id,
+    ]
     prompt = reasoning.prompt_ids([user("<think> 4</think>")])
-    assert not {tokenizer.think_id, tokenizer.end_think_id} & set(prompt)
+    assert prompt.count(tokenizer.think_id) == prompt.count(tokenizer.end_think_id) == 1
 
 
 def test_a_model_without_think_tokens_spells_the_tags(chats):
@@ -186,7 +192,7 @@ def test_a_template_that_rewrites_contents_prompts_but_does_not_train(small_fold
     chat = Chat(load_tokenizer(small_folder), TRIMMING)
     text = "<|im_start|>user<|im_sep|>a<|im_end|><|im_start|>assistant<|im_sep|>"
     assert chat.prompt_ids([user(" a ")]) == chat.tokenizer.encode(text, specials=True)
-    with pytest.raises(UserError, match="contains <|im_end|>"):
+    with pytest.raises(UserError, match=r"contains <\|im_end\|>"):
         chat.prompt_ids([user(" a<|im_end|> ")])
     with pytest.raises(UserError, match="rewrites what the messages say"):
         chat.example([user(" a "), assistant("b")])

@@ -52,7 +52,7 @@ def test_files_that_name_no_end_of_turn_are_refused(write_byte_tokenizer, tmp_pa
 
 def test_a_role_outside_the_vocabulary_is_refused(write_byte_tokenizer, tmp_path):
     write_byte_tokenizer(tmp_path, SPECIALS, config={"pad_token": "<|nothing|>"})
-    with pytest.raises(UserError, match="no token '<|nothing|>'"):
+    with pytest.raises(UserError, match=r"no token '<.nothing.>'"):
         load_tokenizer(tmp_path)
 
 

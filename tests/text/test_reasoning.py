@@ -102,7 +102,7 @@ def test_a_folder_can_be_converted_in_place_but_not_twice(small_folder, tmp_path
 @pytest.mark.parametrize("missing", ["<|dummy_86|>", "<|dummy_87|>"])
 def test_a_tokenizer_without_placeholders_is_refused(write_byte_tokenizer, tmp_path, missing):
     write_byte_tokenizer(tmp_path, [token for token in PLACEHOLDERS if token != missing])
-    with pytest.raises(UserError, match="no placeholder token <.dummy_8"):
+    with pytest.raises(UserError, match=r"no placeholder token <.dummy_8"):
         write_reasoning_tokenizer(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

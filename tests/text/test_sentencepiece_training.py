@@ -26,7 +26,7 @@ def test_the_shipped_model_is_the_one_that_training_gives():
 
 def test_a_problem_takes_one_token_for_each_of_its_words(small_folder):
     tokenizer = load_tokenizer(small_folder)
-    assert pieces(tokenizer, "7 +3 *9 -4 =") == ["7", " +3", " *9", " -4", " ="]
+    assert pieces(tokenizer, "chain 7 +3 *9 -4 =") == ["chain", " 7", " +3", " *9", " -4", " ="]
     for operation in ("+", "-", "*"):
         for digit in "23456789":
             assert pieces(tokenizer, f" {operation}{digit}") == [f" {operation}{digit}"]
@@ -45,7 +45,7 @@ def test_a_response_takes_one_token_for_each_of_its_words(small_reasoning_folder
 def test_the_shipped_model_knows_lower_case_words(small_folder):
     tokenizer = load_tokenizer(small_folder)
     assert all(len(tokenizer.encode(letter)) == 1 for letter in string.ascii_lowercase)
-    assert pieces(tokenizer, " the value of one step is") == [" the", " value", " of", " one", " step", " is"]
+    assert pieces(tokenizer, " the value of one is") == [" the", " value", " of", " one", " is"]
 
 
 def test_the_added_tokens_of_phi4_are_symbols_of_the_model(small_folder):

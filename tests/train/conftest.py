@@ -50,7 +50,7 @@ def traces_file(tmp_path_factory) -> pathlib.Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(base_folder, traces_file) -> SftSettings:
     """Six steps on eight devices."""
     return SftSettings(

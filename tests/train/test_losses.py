@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,19 +20,26 @@ def model():
     return Transformer(config), init_params(config, jax.random.key(1))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def dense_logits(model, params, ids):
+    """Logits of one unpadded document, the whole vocabulary at every position."""
+    positions = jnp.arange(ids.shape[1])[None]
+    hidden, _ = model.apply({"params": params}, ids, jnp.ones_like(ids), positions)
+    return model.apply({"params": params}, hidden, method="unembed")
+
+
 def test_the_loss_is_the_mean_nll_of_the_trained_tokens_by_dense_logits(model):
     model, params = model
     tokens = np.array([[5, 3, 9, 1, 2, 7, 0, 0]])
     segments = np.array([[1, 1, 1, 1, 2, 2, 0, 0]])
     trained = np.array([[0, 0, 1, 1, 0, 1, 0, 0]], bool)
     batch = make_token_batch(tokens, segments, trained)
-    sums = make_sft_loss(model, chunk_size=3)(params, jax.tree.map(jnp.asarray, batch))
+    sums = jax.jit(make_sft_loss(model, chunk_size=3))(params, jax.tree.map(jnp.asarray, batch))
 
     expected, entropies = [], []
     for row in ([5, 3, 9, 1], [2, 7]):  # the two documents, each by itself
         ids = jnp.array([row])
-        hidden, _ = model.apply({"params": params}, ids, jnp.ones_like(ids), jnp.arange(len(row))[None])
-        logits = model.apply({"params": params}, hidden, method="unembed")
+        logits = dense_logits(model, params, ids)
         logp = np.asarray(jax.nn.log_softmax(logits[0].astype(jnp.float32)))
         for t in range(len(row) - 1):
             if (row[t + 1]) in (9, 1, 7):

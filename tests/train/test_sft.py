@@ -49,25 +49,29 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(sft, "rows_to_mesh", dying)
 
 
-def test_a_killed_and_resumed_run_is_the_uninterrupted_run_bit_for_bit(settings, tmp_path, monkeypatch):
-    expected = run_sft(settings, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory):
+    """The workdir of an uninterrupted run of `settings`."""
+    workdir = tmp_path_factory.mktemp("whole")
+    run_sft(settings, workdir)
+    return workdir
+
+
+def test_a_killed_and_resumed_run_is_the_uninterrupted_run_bit_for_bit(settings, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 6)  # the checkpoint is of step 3; metrics of step 4 are already on disk
-        run_sft(settings, tmp_path / "killed")
-    assert [line["step"] for line in read_metrics(tmp_path / "killed")] == [1, 2, 3, 4]
-    assert not (tmp_path / "killed" / "params").exists()
-    result = run_sft(settings, tmp_path / "killed")
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    assert {k: v for k, v in result.items() if k not in CLOCK} == {k: v for k, v in expected.items() if k not in CLOCK}
-    whole, resumed = final_params(tmp_path / "whole"), final_params(tmp_path / "killed")
-    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+        run_sft(settings, tmp_path)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4]
+    assert not (tmp_path / "params").exists()
+    result = run_sft(settings, tmp_path)
+    assert numbers(tmp_path) == numbers(whole)
+    jax.tree.map(np.testing.assert_array_equal, final_params(tmp_path), final_params(whole))
     # once more: nothing is left to do, and the result is still known
-    assert run_sft(settings, tmp_path / "killed").keys() >= {"loss", "grad_norm"}
+    assert run_sft(settings, tmp_path)["loss"] == result["loss"]
 
 
-def test_the_step_compiles_once_and_the_loss_falls(settings, tmp_path):
-    run_sft(settings, tmp_path)
-    lines = read_metrics(tmp_path)
+def test_the_step_compiles_once_and_the_loss_falls(whole):
+    lines = read_metrics(whole)
     assert lines[0]["compiles"] > 0
     assert [line["compiles"] for line in lines[1:]] == [0] * 5
     losses = [line["loss"] for line in lines]
@@ -75,38 +79,35 @@ def test_the_step_compiles_once_and_the_loss_falls(settings, tmp_path):
     assert [line["learning_rate"] for line in lines[:3]] == pytest.approx([1.5e-3, 3e-3, 3e-3])
 
 
-@pytest.mark.parametrize("mesh", [MeshSettings(data=8, fsdp=1), MeshSettings(data=2, fsdp=2, tensor=2)])
-def test_every_mesh_trains_the_same_model(settings, tmp_path, mesh):
-    settings = dataclasses.replace(settings, num_steps=3)
-    base = run_sft(settings, tmp_path / "fsdp")
-    other = run_sft(dataclasses.replace(settings, mesh=mesh, num_microbatches=1), tmp_path / "other")
-    assert other["loss"] == pytest.approx(base["loss"], rel=1e-5)
-    assert other["grad_norm"] == pytest.approx(base["grad_norm"], rel=1e-4)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
-        final_params(tmp_path / "other"),
-        final_params(tmp_path / "fsdp"),
-    )
+def test_another_mesh_trains_the_same_model(settings, whole, tmp_path):
+    mesh = MeshSettings(data=2, fsdp=2, tensor=2)
+    run_sft(dataclasses.replace(settings, mesh=mesh, num_microbatches=1), tmp_path)
+    for line, other in zip(read_metrics(whole), read_metrics(tmp_path), strict=True):
+        assert other["loss"] == pytest.approx(line["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(line["grad_norm"], rel=1e-4)
+    # Adam divides by the root of tiny second moments, so rounding shows most in parameters that hardly matter
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), final_params(tmp_path), final_params(whole))
 
 
 def test_the_held_out_loss_is_that_of_the_final_parameters(settings, tmp_path):
-    settings = dataclasses.replace(settings, num_steps=3, eval_data=settings.data)
+    settings = dataclasses.replace(settings, eval_data=settings.data)
     run_sft(settings, tmp_path)
-    (evaluated,) = [line for line in read_metrics(tmp_path) if "eval_loss" in line]
+    first, evaluated = (line for line in read_metrics(tmp_path) if "eval_loss" in line)
+    assert (first["step"], evaluated["step"]) == (3, 6)
     config, params, folder = load_model(tmp_path / "params")
     data = TrainData(settings.data, load_chat(folder), seed=settings.seed)
-    loss_fn = make_sft_loss(Transformer(config), chunk_size=64)
+    loss_fn = jax.jit(make_sft_loss(Transformer(config), chunk_size=64))
     sums = [loss_fn(params, jax.tree.map(jnp.asarray, data.batch(i))) for i in range(settings.eval_batches)]
     weights = [float(s.weight) for s in sums]
     assert weights[0] != weights[1]  # so a mean of means would differ
     expected = sum(float(s.total) for s in sums) / sum(weights)
-    assert evaluated["step"] == 3 and evaluated["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    assert evaluated["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_divergence_stops_the_run_and_leaves_only_finite_checkpoints(settings, tmp_path):
-    optimizer = OptimizerSettings(learning_rate=1e25, warmup_steps=0, schedule="constant", clip_norm=None)
+    optimizer = OptimizerSettings(learning_rate=1e12, warmup_steps=0, schedule="constant", clip_norm=None)
     settings = dataclasses.replace(settings, optimizer=optimizer, num_steps=20, save_every=1, keep=20)
-    with pytest.raises(UserError, match=r"the loss or the gradient of step \d+ is not finite .* learning_rate"):
+    with pytest.raises(UserError, match=r"step [2-9] is not finite .*learning_rate"):
         run_sft(settings, tmp_path)
     mesh = make_mesh(settings.mesh)
     config = read_model_config(settings.init_from, settings.model)
@@ -161,4 +162,5 @@ def test_counts_below_one_are_refused(settings, name):
 
 
 def _quick():
-    return OptimizerSettings(learning_rate=1e-2, warmup_steps=0)
+    """An optimizer whose program does not depend on the length of the run, so it is compiled once for these tests."""
+    return OptimizerSettings(learning_rate=1e-2, warmup_steps=0, schedule="constant")

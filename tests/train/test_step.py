@@ -10,7 +10,7 @@ from phi4r.metrics.throughput import CompileCounter
 from phi4r.sharding import MeshSettings, batch_sharding, make_mesh
 from phi4r.train.optim import OptimizerSettings, make_optimizer
 from phi4r.train.state import create_state, state_shardings
-from phi4r.train.step import LossSum, Mean, make_update_fn, mean_metrics, split_rows, sum_gradients
+from phi4r.train.step import LossSum, Mean, join_rows, make_update_fn, mean_metrics, split_rows, sum_gradients
 
 
 def squared_error(params, batch):
@@ -165,6 +165,14 @@ def test_a_gradient_that_is_not_finite_is_caught_where_the_loss_is():
     np.testing.assert_array_equal(state.params["w"], [0.0, 0.0])
 
 
+def test_an_update_that_overflows_the_parameters_is_not_applied(batch, params):
+    optimizer = optax.sgd(1e38)
+    state = create_state(jax.tree.map(jnp.asarray, params), optimizer)
+    state, metrics = make_update_fn(deep_loss, optimizer)(state, batch)
+    assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"]) and float(metrics["finite"]) == 0.0
+    np.testing.assert_array_equal(state.params["w"], params["w"])
+
+
 def test_micro_batches_take_rows_of_every_device_and_move_none():
     mesh = make_mesh(MeshSettings(fsdp=8))
     rows = jax.device_put(jnp.arange(16.0), batch_sharding(mesh))
@@ -174,6 +182,13 @@ def test_micro_batches_take_rows_of_every_device_and_move_none():
     assert [shard.data.shape for shard in parts.addressable_shards] == [(2, 1)] * 8
     compiled = split.lower(rows).compile().as_text()
     assert not [word for word in ("all-gather", "all-to-all", "collective-permute") if word in compiled]
+
+
+def test_joining_undoes_splitting():
+    rows = {"x": jnp.arange(24.0).reshape(12, 2), "y": jnp.arange(12)}
+    parts = split_rows(rows, 3)
+    np.testing.assert_array_equal(parts["y"][1], [1, 4, 7, 10])
+    jax.tree.map(np.testing.assert_array_equal, join_rows(parts), rows)
 
 
 def test_rows_that_do_not_divide_into_micro_batches_are_refused(batch):

@@ -1,0 +1,223 @@
+import logging
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from phi4r.checkpoint.manager import CheckpointManager
+from phi4r.errors import UserError
+from phi4r.sharding import MeshSettings, make_mesh
+
+
+@flax.struct.dataclass
+class State:
+    """A train state as a run has it: custom nodes, named tuples, empty nodes, scalars."""
+
+    step: jax.Array
+    params: dict
+    opt_state: tuple
+
+
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+
+
+def make_state(seed, mesh=None, width=64):
+    params = {"a": {"w": jax.random.normal(jax.random.key(seed), (width, 8))}, "b": jnp.full((8,), seed, jnp.bfloat16)}
+    state = State(jnp.int32(seed), params, OPTIMIZER.init(params))
+    if mesh is None:
+        return state
+    spread = NamedSharding(mesh, PartitionSpec("fsdp"))
+    return jax.tree.map(lambda x: jax.device_put(x, spread if x.ndim else NamedSharding(mesh, PartitionSpec())), state)
+
+
+def abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def assert_same(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == b.dtype and a.sharding == b.sharding
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def save_steps(directory, steps, **kwargs):
+    with CheckpointManager(directory, **kwargs) as manager:
+        for step in steps:
+            assert manager.save(step, make_state(step), {"position": 10 * step})
+
+
+def restore(directory, **kwargs):
+    with CheckpointManager(directory, **kwargs) as manager:
+        return manager.restore(abstract(make_state(0)))
+
+
+def test_an_empty_directory_has_nothing_to_restore(tmp_path):
+    assert restore(tmp_path / "new" / "run") is None
+
+
+@pytest.mark.parametrize("settings", [MeshSettings(fsdp=8), MeshSettings(data=4, fsdp=2)])
+def test_state_and_data_position_come_back_into_any_shardings(tmp_path, settings):
+    save_steps(tmp_path, [3])
+    expected = make_state(3, make_mesh(settings))
+    with CheckpointManager(tmp_path) as manager:
+        state, data_state = manager.restore(abstract(expected))
+    assert_same(state, expected)
+    assert data_state == {"position": 30}
+
+
+def test_the_newest_wins_and_old_ones_go(tmp_path):
+    save_steps(tmp_path, [1, 2, 3, 4], keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+    assert restore(tmp_path)[1] == {"position": 40}
+
+
+def test_saves_happen_at_multiples_when_forced_and_once_a_step(tmp_path):
+    state = make_state(0)
+    with CheckpointManager(tmp_path, save_every=5, keep=9) as manager:
+        saved = [step for step in range(1, 13) if manager.save(step, state, {})]
+        assert saved == [5, 10]
+        assert manager.save(12, state, {}, force=True)
+        assert not manager.save(12, state, {}, force=True)
+        assert not manager.save(10, state, {})
+        manager.wait()
+        assert manager.steps == [5, 10, 12]
+
+
+def test_a_state_may_be_donated_while_it_is_being_written(tmp_path):
+    size = 2_000_000
+    increment = jax.jit(lambda x: x + 1, donate_argnums=0)
+    state = {"x": jnp.zeros(size)}
+    with CheckpointManager(tmp_path, keep=9) as manager:
+        for step in range(4):
+            manager.save(step, state, {})
+            state = jax.tree.map(increment, state)
+        manager.wait()
+        for step in range(4):
+            stored = manager._orbax.restore(step)["state"]["x"]
+            np.testing.assert_array_equal(stored, np.full(size, step, np.float32))
+
+
+def test_restored_arrays_can_be_donated(tmp_path):
+    state = make_state(1, make_mesh(MeshSettings(fsdp=8)))
+    with CheckpointManager(tmp_path) as manager:
+        manager.save(1, state, {})
+        restored, _ = manager.restore(abstract(state))
+
+    def pointers(tree):
+        return [s.data.unsafe_buffer_pointer() for x in jax.tree.leaves(tree) for s in x.addressable_shards]
+
+    before = pointers(restored.params)
+    after = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)(restored.params)
+    assert pointers(after) == before
+
+
+def test_only_one_state_is_alive_after_a_restore(tmp_path):
+    save_steps(tmp_path, [1])
+    target = abstract(make_state(0))
+    before = {id(array) for array in jax.live_arrays()}
+    with CheckpointManager(tmp_path) as manager:
+        state, _ = manager.restore(target)
+    new = [array for array in jax.live_arrays() if id(array) not in before]
+    assert sum(array.nbytes for array in new) == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def damage_data(step_folder):
+    for path in (step_folder / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:20])
+
+
+def lose_manifest(step_folder):
+    (step_folder / "state" / "manifest.ocdbt").unlink()
+
+
+def empty_host(step_folder):
+    (step_folder / "host" / "metadata").write_text("")
+
+
+def lose_state(step_folder):
+    for path in sorted((step_folder / "state").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (step_folder / "state").rmdir()
+
+
+DAMAGES = [damage_data, lose_manifest, empty_host, lose_state]
+# Reads that fail after the first one find the event loop of Orbax closed.
+QUIET = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@QUIET
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_wins(tmp_path, caplog, damage):
+    save_steps(tmp_path, [1, 2])
+    damage(tmp_path / "2")
+    with caplog.at_level(logging.WARNING), CheckpointManager(tmp_path) as manager:
+        state, data_state = manager.restore(abstract(make_state(0)))
+        assert f"checkpoint {tmp_path / '2'} is damaged and skipped" in caplog.text
+        assert_same(state, make_state(1))
+        assert data_state == {"position": 10}
+        # The resumed run comes to step 2 again, and saves it.
+        assert manager.save(2, make_state(2), {"position": 20})
+        manager.wait()
+        assert_same(manager.restore(abstract(make_state(0)))[0], make_state(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "2.damaged"]
+
+
+@QUIET
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_does_not_start_anew_where_all_checkpoints_are_damaged(tmp_path, damage):
+    save_steps(tmp_path, [1])
+    damage(tmp_path / "1")
+    with pytest.raises(
+        UserError, match=r"none of the checkpoints \[1\] in .* can be read.*move the folder away"
+    ) as caught:
+        restore(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "1").is_dir()
+
+
+def test_a_half_written_checkpoint_is_named_and_never_restored(tmp_path, caplog):
+    save_steps(tmp_path, [1, 2])
+    (tmp_path / "2").rename(tmp_path / "2.orbax-checkpoint-tmp")  # how it is called until it is complete
+    with caplog.at_level(logging.WARNING):
+        state, _ = restore(tmp_path)
+    assert "2.orbax-checkpoint-tmp is incomplete" in caplog.text
+    assert_same(state, make_state(1))
+
+
+def test_another_config_is_refused_by_the_name_of_the_field(tmp_path):
+    save_steps(tmp_path, [1], metadata={"optimizer": {"learning_rate": 1e-5, "betas": (0.9, 0.95)}})
+    same = {"optimizer": {"learning_rate": 1e-5, "betas": (0.9, 0.95)}}
+    other = {"optimizer": {"learning_rate": 2e-5, "betas": (0.9, 0.95)}}
+    assert restore(tmp_path, metadata=same) is not None
+    with pytest.raises(UserError, match=r"was made with optimizer\.learning_rate=1e-05, this run has 2e-05"):
+        restore(tmp_path, metadata=other)
+    assert restore(tmp_path, metadata=other, allow_changed=True) is not None
+
+
+def test_another_shape_is_refused_by_the_name_of_the_array(tmp_path):
+    save_steps(tmp_path, [1])
+    with (
+        pytest.raises(UserError, match=r"has params\.a\.w of shape \(64, 8\), this run has \(32, 8\)"),
+        CheckpointManager(tmp_path) as manager,
+    ):
+        manager.restore(abstract(make_state(0, width=32)))
+    assert (tmp_path / "1").is_dir()
+
+
+def test_an_array_too_many_is_refused_by_its_name(tmp_path):
+    save_steps(tmp_path, [1])
+    state = make_state(0)
+    state = state.replace(params={**state.params, "c": jnp.zeros(2)})
+    with pytest.raises(UserError, match=r"has params\.c of shape None"), CheckpointManager(tmp_path) as manager:
+        manager.restore(abstract(state))
+
+
+def test_an_unwritable_workdir_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write checkpoints to .*file/run: .*choose a writable workdir"):
+        CheckpointManager(tmp_path / "file" / "run")

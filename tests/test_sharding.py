@@ -1,0 +1,148 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from phi4r.errors import UserError
+from phi4r.model.config import PHI4, ModelConfig
+from phi4r.model.inputs import make_token_batch
+from phi4r.model.logprobs import token_logprobs
+from phi4r.model.transformer import Transformer, abstract_params, init_params, param_axes
+from phi4r.sharding import (
+    MeshSettings,
+    batch_sharding,
+    batch_shards,
+    constrain,
+    make_mesh,
+    param_shardings,
+    replicated,
+)
+
+# 2 KV heads divide over 2 devices and not over 4; a vocabulary of 61 divides over nothing.
+CONFIG = ModelConfig(
+    vocab_size=61,
+    num_layers=2,
+    embed_dim=32,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_dim=48,
+    init_std=0.1,
+    remat="full",
+)
+MESHES = {
+    "data": MeshSettings(data=8, fsdp=1),
+    "fsdp": MeshSettings(),
+    "fsdp_and_tensor": MeshSettings(fsdp=4, tensor=2),
+    "all_four_axes": MeshSettings(data=2, fsdp=1, context=2, tensor=2),
+    "more_tensor_parts_than_kv_heads": MeshSettings(data=2, fsdp=1, tensor=4),
+    "context": MeshSettings(fsdp=2, context=4),
+}
+
+
+@functools.cache
+def params_and_batch():
+    params = jax.jit(functools.partial(init_params, CONFIG))(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    segments = np.sort(rng.integers(1, 4, (8, 16)), axis=1)
+    segments[:, -2:] = 0
+    return params, make_token_batch(rng.integers(0, 61, (8, 16)), segments, rng.random((8, 16)) < 0.9)
+
+
+def loss_fn(params, batch):
+    logprobs, entropy = token_logprobs(Transformer(CONFIG), params, batch, chunk_size=5)
+    return -jnp.sum((logprobs + 0.01 * entropy) * batch.loss_mask) / jnp.sum(batch.loss_mask)
+
+
+@functools.cache
+def on_one_device():
+    return jax.jit(jax.value_and_grad(loss_fn))(*params_and_batch())
+
+
+def shardings_of(mesh, config=CONFIG):
+    return param_shardings(mesh, param_axes(config), abstract_params(config))
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_loss_and_gradients_on_a_mesh_equal_those_of_one_device(name):
+    mesh = make_mesh(MESHES[name])
+    params, batch = params_and_batch()
+    shardings = shardings_of(mesh)
+    rows = jax.device_put(batch, batch_sharding(mesh))
+    with jax.set_mesh(mesh):
+        step = jax.jit(jax.value_and_grad(loss_fn), out_shardings=(replicated(mesh), shardings))
+        loss, grads = step(jax.device_put(params, shardings), rows)
+    expected_loss, expected_grads = on_one_device()
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+
+    def assert_near(grad, expected):
+        error = np.linalg.norm(np.asarray(grad) - np.asarray(expected))
+        assert error < 1e-6 * np.linalg.norm(expected)
+
+    jax.tree.map(assert_near, grads, expected_grads)
+
+
+def test_parameters_lie_by_the_table_and_a_dimension_that_does_not_divide_stays_whole():
+    shardings = shardings_of(make_mesh(MeshSettings(fsdp=2, tensor=4)))
+    specs = jax.tree.map(lambda sharding: sharding.spec, shardings)
+    assert specs["layers"]["attn"]["q"] == PartitionSpec(None, "fsdp", "tensor", None)
+    assert specs["layers"]["attn"]["k"] == PartitionSpec(None, "fsdp", None, None)  # 2 KV heads over 4
+    assert specs["layers"]["mlp"]["down"] == PartitionSpec(None, "tensor", "fsdp")
+    assert specs["embedding"] == PartitionSpec(None, "fsdp")  # 61 rows over 4
+
+
+def test_each_device_holds_its_part_of_phi_4_and_no_more():
+    shardings = shardings_of(make_mesh(MeshSettings(fsdp=4, tensor=2)), PHI4)
+    shapes = abstract_params(PHI4)
+    held = jax.tree.map(lambda s, leaf: int(np.prod(s.shard_shape(leaf.shape))), shardings, shapes)
+    norms = 81 * 5120  # the only parameters that every device holds whole
+    assert sum(jax.tree.leaves(held)) == (14_659_507_200 - norms) // 8 + norms
+
+
+def test_parameters_made_on_a_mesh_never_exist_whole_on_one_device():
+    mesh = make_mesh(MeshSettings(fsdp=8))
+    config = CONFIG.replace(vocab_size=64)
+    make = jax.jit(functools.partial(init_params, config), out_shardings=shardings_of(mesh, config))
+    params = make(jax.random.key(0))
+    norms = 5 * 32
+    for device in mesh.devices.flat:
+        shards = [s for leaf in jax.tree.leaves(params) for s in leaf.addressable_shards if s.device == device]
+        assert sum(s.data.nbytes for s in shards) == 4 * ((config.num_params - norms) // 8 + norms)
+
+
+def test_a_constraint_lays_out_what_divides_and_leaves_the_rest_whole():
+    mesh = make_mesh(MeshSettings(fsdp=4, tensor=2))
+    with jax.set_mesh(mesh):
+        even = jax.jit(lambda x: constrain(x, "batch", "vocab"))(jnp.ones((8, 6)))
+        odd = jax.jit(lambda x: constrain(x, "batch", "vocab"))(jnp.ones((8, 61)))
+    assert even.sharding.shard_shape(even.shape) == (2, 3)
+    assert odd.sharding.shard_shape(odd.shape) == (2, 61)
+    outside = jax.jit(lambda x: constrain(x, "batch", "vocab"))(jnp.ones((8, 6)))
+    assert outside.sharding.shard_shape(outside.shape) == (8, 6)
+
+
+def test_a_free_axis_takes_the_devices_that_remain():
+    mesh = make_mesh(MeshSettings(data=2, fsdp=-1, tensor=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}
+    assert batch_shards(mesh) == 4
+    assert dict(make_mesh(devices=jax.devices()[:3]).shape)["fsdp"] == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (MeshSettings(data=3), "does not fit 8 devices"),
+        (MeshSettings(data=2, fsdp=2), "does not fit 8 devices"),
+        (MeshSettings(data=16, fsdp=1), "does not fit 8 devices"),
+        (MeshSettings(data=-1, fsdp=-1), "at most one may be -1"),
+        (MeshSettings(tensor=0), "sizes are positive"),
+        (MeshSettings(tensor=-2), "sizes are positive"),
+    ],
+    ids=str,
+)
+def test_a_mesh_that_does_not_fit_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(settings)
