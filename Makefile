@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SEEDS ?= 1 2 3 4 5
 
 .PHONY: help quickstart test lint reproduce clean
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 quickstart: $(VENV)/.core  ## the whole recipe in small, on CPU, to runs/quickstart/report.html
-	$(BIN)/python -m phi4r.quickstart.run --workdir=runs/quickstart
+	$(BIN)/python -m phi4r.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(VENV)/.test  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist=worksteal
@@ -21,7 +22,11 @@ lint: $(VENV)/.test  ## style and imports
 	$(BIN)/ruff format --check .
 
 reproduce: $(VENV)/.core  ## the quickstart's experiment over 5 seeds, with its controls
-	$(BIN)/python -m phi4r.quickstart.reproduce --workdir=runs/reproduce
+	for seed in $(SEEDS); do \
+	  $(BIN)/python -m phi4r.main --config=configs/quickstart.py --config.controls=true --config.seed=$$seed \
+	    --workdir=runs/reproduce/seed$$seed || exit 1; \
+	done
+	$(BIN)/python -m phi4r.quickstart.table $(SEEDS:%=runs/reproduce/seed%)
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

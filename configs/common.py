@@ -1,6 +1,19 @@
 """Sections that several configs share; a config copies one and changes what its page of the paper says."""
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
+
+
+def of_size(size: str, sizes: dict[str, Callable[[], ConfigDict]]) -> ConfigDict:
+    """Returns the config of one size.
+
+    Raises:
+      ValueError: for a size that is not there.
+    """
+    if size not in sizes:
+        raise ValueError(f"{size!r} is not a size of this config; take {' or '.join(sizes)}.")
+    return sizes[size]()
 
 
 def model() -> ConfigDict:

@@ -28,10 +28,7 @@ from configs import common
 
 def get_config(size: str = "paper") -> ConfigDict:
     """Returns the config; `size` is "paper" or "tiny"."""
-    sizes = {"paper": paper, "tiny": tiny}
-    if size not in sizes:
-        raise ValueError(f"{size!r} is not a size of this config; take {' or '.join(sizes)}.")
-    return sizes[size]()
+    return common.of_size(size, {"paper": paper, "tiny": tiny})
 
 
 def paper() -> ConfigDict:

@@ -1,16 +1,15 @@
 """Runs an experiment: `python -m phi4r.main --config=configs/NAME.py[:ARG] --workdir=DIR [--config.a.b=VALUE ...]`.
 
-The config file says which experiment it is (`config.experiment`): "sft", "grpo" or "evaluate". Any value in it can be
-overridden by a flag; a key that does not exist is refused. The resolved config is stored in the workdir. Running the
-same command again resumes.
+The config file says which experiment it is (`config.experiment`): "sft", "grpo", "evaluate" or "quickstart". Any value
+in it can be overridden by a flag; a key that does not exist is refused. "{workdir}" in a text stands for the workdir.
+The resolved config is stored there. Running the same command again resumes.
 """
 
-import contextlib
 import json
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags
@@ -18,7 +17,14 @@ from ml_collections import config_flags
 
 from phi4r.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: configs/NAME.py, or configs/NAME.py:ARG.")
+# Overrides may name any setting, also those that the config file leaves at their defaults: `build` refuses the others.
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The experiment: configs/NAME.py, or configs/NAME.py:ARG.",
+    lock_config=False,
+    accept_new_attributes=True,
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and results; made if missing.")
 
 
@@ -45,11 +51,23 @@ def run_experiment(config: ml_collections.ConfigDict, workdir: str | os.PathLike
     elif experiment == "evaluate":
         from phi4r.evals.experiment import EvalSettings as Settings
         from phi4r.evals.experiment import run_evaluate as run
+    elif experiment == "quickstart":
+        from phi4r.quickstart.run import run_quickstart as run
+        from phi4r.quickstart.settings import QuickstartSettings as Settings
     else:
-        raise UserError(f"config.experiment must be 'sft', 'grpo' or 'evaluate', not {experiment!r}.")
-    settings = build(Settings, sections, where="config")
+        raise UserError(f"config.experiment must be 'sft', 'grpo', 'evaluate' or 'quickstart', not {experiment!r}.")
+    settings = build(Settings, _fill_workdir(sections, str(workdir)), where="config")
     workdir = prepare_workdir(workdir, config)
     return run(settings, workdir)
+
+
+def _fill_workdir(values: Any, workdir: str) -> Any:
+    """Returns nested sections with "{workdir}" replaced in every text."""
+    if isinstance(values, dict):
+        return {key: _fill_workdir(value, workdir) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(_fill_workdir(value, workdir) for value in values)
+    return values.replace("{workdir}", workdir) if isinstance(values, str) else values
 
 
 def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> pathlib.Path:
@@ -72,31 +90,43 @@ def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDic
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """Parses flags; anything wrong with them is one line and exit code 2."""
+    if {"--help", "-help", "-h"} & set(argv):
+        app.usage(shorthelp=True, writeto_stdout=True)
+        sys.exit(0)
     try:
-        # A misspelt override of the config raises whatever its type raises, and a bad config file what Python raises.
         rest = flags.FLAGS(argv)
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise UserError("give --config=configs/NAME.py[:ARG] and --workdir=DIR; see --help.")
+        _CONFIG.value.to_dict()  # a missing file is noticed when its values are first looked at
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not a flag; write overrides as --config.section.key=value.")
-    except (UserError, flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        _fail(error)
+    except OSError as error:
+        _fail(f"cannot read the config file: {_last_line(error)}")
+    except (AttributeError, KeyError) as error:  # what looking up a section of the config raises
+        _fail(f"an override does not fit the config: {' '.join(map(str, getattr(error.args[0], 'args', error.args)))}")
+    except (UserError, flags.Error, TypeError, ValueError) as error:
+        # A config file that raises has its traceback in the message, and the reason in the last line.
+        _fail(_last_line(error) if "Traceback" in str(error) else str(error))
     return rest
 
 
-def _fail(error: Exception) -> None:
-    """Prints the error as one line and exits with code 2."""
-    message = " ".join(str(error).strip("'\"").split())
-    print(f"phi4r: {message}", file=sys.stderr)
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _fail(message: str) -> NoReturn:
+    """Prints the message as one line and exits with code 2."""
+    print(f"phi4r: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
 def _main(_: list[str]) -> None:
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            run_experiment(_CONFIG.value, _WORKDIR.value)
+        run_experiment(_CONFIG.value, _WORKDIR.value)
     except UserError as error:
-        _fail(error)
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

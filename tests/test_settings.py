@@ -47,8 +47,9 @@ def test_a_section_becomes_nested_frozen_dataclasses():
     assert isinstance(settings.weights["math"], float)
 
 
-def test_a_config_dict_is_read_like_a_mapping():
-    assert build(Settings, ml_collections.ConfigDict(FULL), where="config") == build(Settings, FULL, where="config")
+def test_a_section_of_a_config_file_is_read_like_a_dict():
+    section = ml_collections.ConfigDict({**FULL, "betas": (0.9, 0.95), "clip": None}).to_dict()
+    assert build(Settings, section, where="config") == Settings(1e-5, Schedule(450), clip=None)
 
 
 def test_a_dataclass_that_is_built_already_is_kept():

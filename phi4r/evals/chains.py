@@ -87,8 +87,6 @@ def solve(problem: Problem) -> Trace:
     )
 
 
-
-
 def _check_request(num: int, min_ops: int, max_ops: int, split: str) -> None:
     if split not in get_args(Split):
         raise UserError(f"chains have no split {split!r}; take one of {', '.join(get_args(Split))}.")

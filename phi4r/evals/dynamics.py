@@ -28,7 +28,7 @@ def sft_figures(rows: Sequence[Row]) -> list[tuple[Figure, str]]:
     _require(rows, "loss")
     figures = [
         (
-            curve_figure({"loss": _curve(rows, "loss")}, title="SFT loss", y_label="nats a token", smooth=_width(rows)),
+            curve_figure({"loss": _curve(rows, "loss")}, title="SFT loss", y_label="nats a token", smooth=True),
             "Loss on the response tokens of each batch, and its running mean.",
         )
     ]
@@ -54,14 +54,13 @@ def grpo_figures(rows: Sequence[Row]) -> list[tuple[Figure, str]]:
       UserError: if no row has an accuracy.
     """
     _require(rows, "accuracy")
-    width = _width(rows)
     full = [row for row in rows if row.get("accuracy") is not None]
     accuracies, steps = [row["accuracy"] for row in full], [row["step"] for row in full]
 
     def curves(title: str, names: Mapping[str, str], y_label: str = "", percent: bool = False) -> Figure:
         series = {name: _curve(rows, key) for name, key in names.items()}
         drawn = {name: points for name, points in series.items() if points[0]}
-        return curve_figure(drawn, title=title, y_label=y_label, percent=percent, smooth=width)
+        return curve_figure(drawn, title=title, y_label=y_label, percent=percent, smooth=True)
 
     def against_accuracy(title: str, key: str, label: str) -> Figure:
         values = [row.get(key) for row in full]
@@ -87,11 +86,6 @@ def _curve(rows: Sequence[Row], key: str) -> Points:
     stride = -(-len(kept) // MAX_POINTS)
     kept = kept[:: stride or 1]
     return [step for step, _ in kept], [value for _, value in kept]
-
-
-def _width(rows: Sequence[Row]) -> int:
-    """Returns the width of the running mean: about a twelfth of the curve, and none for a short one."""
-    return max(1, min(len(rows), MAX_POINTS) // 12)
 
 
 def _require(rows: Sequence[Row], key: str) -> None:

@@ -55,7 +55,7 @@ def curve_figure(
     x_label: str = "step",
     y_label: str = "",
     percent: bool = False,
-    smooth: int = 1,
+    smooth: bool = False,
 ) -> Figure:
     """Draws lines over a common x axis.
 
@@ -65,18 +65,20 @@ def curve_figure(
       x_label: under the x axis.
       y_label: beside the y axis.
       percent: whether y are shares, shown in percent.
-      smooth: width of a centred running mean; above 1 the raw points stay visible, pale, behind it.
+      smooth: whether to draw a running mean over a twelfth of each line, the raw points pale behind it. Lines of
+        fewer than 24 points stay as they are.
     """
     with _axes(title, x_label, y_label) as (figure, axes):
         for (name, (x, y)), colour in zip(series.items(), _colours(len(series)), strict=True):
             x, y = np.asarray(x, float), _floats(y)
-            if smooth > 1:
+            width = max(len(x) // 12, 1) if smooth else 1
+            if width > 1:
                 axes.plot(x, y, color=colour, alpha=0.28, linewidth=1.0)
             marker = "o" if len(x) <= 12 else None
-            axes.plot(x, running_mean(y, smooth), color=colour, label=name, marker=marker, markersize=4)
+            axes.plot(x, running_mean(y, width), color=colour, label=name, marker=marker, markersize=4)
         if len(series) > 1:
             axes.legend()
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         _scale_y(axes, percent)
     return figure
 
@@ -97,9 +99,10 @@ def scatter_figure(
         bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=28)
         bar.set_label("step", color=_MUTED)
         bar.outline.set_visible(False)
-        bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.grid(True, axis="both")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         if percent_x:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     return figure
@@ -144,17 +147,18 @@ def interval_figure(groups: Mapping[str, Mapping[str, Estimate]], *, title: str,
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Returns the centred mean over `width` points; the window shrinks at the ends, and points that are nan are left out.
+    """Returns the centred mean over `width` points, nan where the point itself is.
 
-    Args:
-      values: [n] float.
-      width: of the window; even ones reach one point further back.
+    The window shrinks at the ends, points that are not finite are left out of it, and an even one reaches one point
+    further back than ahead.
     """
+    finite = np.isfinite(values)
     back, ahead = width // 2, (width - 1) // 2
-    windows = [values[max(0, i - back) : i + ahead + 1] for i in range(len(values))]
-    kept = [window[np.isfinite(window)] for window in windows]
-    means = np.array([window.mean() if window.size else np.nan for window in kept])
-    return np.where(np.isfinite(values), means, np.nan) if width <= 1 else means
+    means = np.full(len(values), np.nan)
+    for i in np.flatnonzero(finite):
+        window = slice(max(0, i - back), i + ahead + 1)
+        means[i] = values[window][finite[window]].mean()
+    return means
 
 
 @contextlib.contextmanager
@@ -169,7 +173,7 @@ def _axes(title: str, x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes
 
 def _scale_y(axes: Axes, percent: bool) -> None:
     """Puts readable ticks on y; shares never leave 0..100%."""
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(y=0.08)
     if percent:
         low, high = axes.get_ylim()

@@ -61,11 +61,12 @@ class Probe:
         asked = [self._task.conversation(problem) for problem in problems]
         answers = [group[0] for group in generator(asked, num_samples=1, seed=0)]
         verdicts = self._pool.verify_all(
-            self._task.verifier, [answer.text for answer in answers], [problem.answer for problem in problems])
+            self._task.verifier, [answer.text for answer in answers], [problem.answer for problem in problems]
+        )
         return {
-            "probe_accuracy": float(np.mean([verdict.correct for verdict in verdicts])),
-            "probe_length": float(np.mean([answer.num_tokens for answer in answers])),
-            "probe_clipped_share": float(np.mean([answer.finish_reason == "length" for answer in answers])),
+            "dev_accuracy": float(np.mean([verdict.correct for verdict in verdicts])),
+            "dev_length": float(np.mean([answer.num_tokens for answer in answers])),
+            "dev_clipped_share": float(np.mean([answer.finish_reason == "length" for answer in answers])),
         }
 
     def close(self) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from phi4r.errors import UserError
+from phi4r.data.records import Problem, atomic_path
+from phi4r.evals.figures import interval_figure
 from phi4r.evals.page import PAGE
-from phi4r.evals.scores import Scores
+from phi4r.evals.responses import Response
+from phi4r.evals.scores import Interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ def write_report(path: str | pathlib.Path, title: str, sections: Sequence[Sectio
     """Writes the page; a reader never sees a half-written one.
 
     Args:
-      path: of the HTML file; its folder must exist.
+      path: of the HTML file.
       title: heading of the page.
       sections: in order of appearance.
       subtitle: a line of plain text under the title.
@@ -53,18 +55,11 @@ def write_report(path: str | pathlib.Path, title: str, sections: Sequence[Sectio
     Raises:
       UserError: if the file cannot be written.
     """
-    path = pathlib.Path(path)
     body = "\n".join(f"<section><h2>{html.escape(s.title)}</h2>\n{s.body}\n</section>" for s in sections)
     page = PAGE.substitute(title=html.escape(title), subtitle=html.escape(subtitle), body=body)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        # Model text may hold lone surrogates, which UTF-8 cannot carry.
+    # Model text may hold lone surrogates, which UTF-8 cannot carry.
+    with atomic_path(path) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the report {path}: {error.strerror}; give a folder that can be written."
-        ) from error
 
 
 def paragraph(text: str) -> str:
@@ -86,23 +81,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str 
     return f'<div class="wide"><table>{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>'
 
 
-def model_entry(greedy: Scores, sampled: Scores) -> dict[str, Any]:
-    """Returns the numbers of one model for report.json and `results_table`; shares are fractions.
+def model_entry(greedy: Mapping[str, Any], sampled: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the numbers of one model for report.json, `results_table` and `results_figure`; shares are fractions.
 
     Args:
-      greedy: of one greedy run.
-      sampled: of several runs at temperature 0.8, on the same items.
+      greedy: results of one greedy run (`phi4r.evals.experiment.run_evaluate`).
+      sampled: results of several runs at temperature 0.8 on the same items.
     """
     return {
-        "greedy": greedy.accuracy,
-        "greedy_interval": [greedy.interval.low, greedy.interval.high],
-        "t08": sampled.accuracy,
-        "sd": sampled.sd,
-        "interval": [sampled.interval.low, sampled.interval.high],
-        "n": sampled.num_items,
-        "num_runs": sampled.num_runs,
-        "truncated": sampled.truncated,
-        "mean_tokens": sampled.mean_tokens,
+        "greedy": greedy["accuracy"],
+        "greedy_interval": list(greedy["interval"].values()),
+        "t08": sampled["accuracy"],
+        "sd": sampled["sd"],
+        "interval": list(sampled["interval"].values()),
+        "n": sampled["num_items"],
+        **{name: sampled[name] for name in ("num_runs", "truncated", "mean_tokens")},
     }
 
 
@@ -131,6 +124,43 @@ def results_table(models: Mapping[str, Mapping[str, Any]]) -> str:
         )
     note = "Accuracy in percent. The interval is that of T = 0.8, over items, runs of an item kept together."
     return table(header, rows, caption=note)
+
+
+def results_figure(models: Mapping[str, Mapping[str, Any]], *, title: str = "Held-out accuracy") -> Figure:
+    """Draws the accuracies of `model_entry` with their intervals."""
+    return interval_figure(
+        {
+            name: {
+                "greedy": (entry["greedy"], Interval(*entry["greedy_interval"])),
+                "T = 0.8": (entry["t08"], Interval(*entry["interval"])),
+            }
+            for name, entry in models.items()
+        },
+        title=title,
+    )
+
+
+def first_samples(model: str, problems: Sequence[Problem], responses: Sequence[Response], *, num: int) -> list[Sample]:
+    """Returns the responses of the first run to the first `num` problems: no choice, so nothing is embellished.
+
+    Args:
+      model: name to show.
+      problems: of the task.
+      responses: to them.
+      num: how many to return.
+    """
+    first_run = {response.id: response for response in responses if response.run == 0}
+    return [
+        Sample(
+            model=model,
+            prompt=problem.prompt,
+            response=first_run[problem.id].text,
+            reference=problem.answer,
+            correct=first_run[problem.id].correct,
+            num_tokens=first_run[problem.id].num_tokens,
+        )
+        for problem in problems[:num]
+    ]
 
 
 def samples_table(samples: Sequence[Sample]) -> str:

@@ -23,7 +23,8 @@ from phi4r.evals.scores import Scores
 from phi4r.evals.tasks import Task
 from phi4r.metrics.progress import Progress
 from phi4r.sampling.generator import Completion, Generator
-from phi4r.verifiers.pool import VerifierPool
+from phi4r.verifiers.pool import DEADLINE_S, VerifierPool
+from phi4r.verifiers.specification import specification
 
 RESPONSES_FILE = "responses.jsonl"
 PROTOCOL_FILE = "protocol.json"
@@ -45,6 +46,19 @@ class DecodingSettings:
     top_k: int = 50
     max_tokens: int = 32768
 
+    def __post_init__(self):
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:
+            raise UserError(
+                f"decoding needs temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1, not {self}."
+            )
+
+    def __post_init__(self):
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:
+            raise UserError(
+                f"decoding needs temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1, not "
+                f"{self.temperature:g}, {self.top_p:g}, {self.top_k} and {self.max_tokens}."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalResult:
@@ -53,7 +67,7 @@ class EvalResult:
     task: str
     scores: Scores
     responses: tuple[Response, ...]
-    path: pathlib.Path  # of the responses
+    protocol: dict[str, Any]  # how the answers were made, as JSON values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +88,7 @@ def evaluate(
     num_runs: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
-    deadline_s: float = 10.0,
-    num_workers: int = 2,
+    deadline_s: float = DEADLINE_S,
     provenance: Mapping[str, Any] | None = None,
 ) -> EvalResult:
     """Evaluates a model on a task; started again in the same folder it goes on where it stopped.
@@ -90,11 +103,10 @@ def evaluate(
       seed: of the generator's randomness; every batch gets one of its own, derived from it.
       batch_size: responses asked for at a time.
       deadline_s: seconds that one verification may take.
-      num_workers: processes that verify.
       provenance: JSON values that identify the model and its chat template, for the protocol.
 
     Returns:
-      Scores and responses of the first `num_runs` runs.
+      Scores, responses of the first `num_runs` runs, and the protocol.
 
     Raises:
       UserError: if the folder holds an evaluation under another protocol, or cannot be written.
@@ -103,14 +115,15 @@ def evaluate(
     if num_runs < 1 or batch_size < 1:
         raise UserError(f"an evaluation needs num_runs >= 1 and batch_size >= 1, not {num_runs} and {batch_size}.")
     workdir = pathlib.Path(workdir)
-    _settle_protocol(workdir, _protocol(task, decoding, seed, deadline_s, provenance or {}))
+    protocol = _protocol(task, decoding, seed, deadline_s, provenance or {})
+    _settle_protocol(workdir, protocol)
     log = ResponseLog(workdir / RESPONSES_FILE)
     asked = [response for response in log.responses if response.run < num_runs]
     done = {(response.id, response.run) for response in asked}
     batches = list(_plan(task.problems, done, num_runs, batch_size, seed))
     if batches:
         with (
-            VerifierPool(task.verifier, num_workers=num_workers, deadline_s=deadline_s) as pool,
+            VerifierPool(deadline_s=deadline_s) as pool,
             Progress(f"evaluate {task.name}", total=len(task.problems) * num_runs) as progress,
         ):
             progress.update(len(asked))
@@ -119,7 +132,7 @@ def evaluate(
                 log.append(answered)
                 asked += answered
                 progress.update(len(asked), accuracy=sum(response.correct for response in asked) / len(asked))
-    return EvalResult(task.name, response_table(asked).scores(), tuple(asked), log.path)
+    return EvalResult(task.name, response_table(asked).scores(), tuple(asked), protocol)
 
 
 def _plan(
@@ -133,17 +146,18 @@ def _plan(
     runs_together = min(max(batch_size // len(problems), 1), num_runs)
     for first in range(0, num_runs, runs_together):
         runs = range(first, min(first + runs_together, num_runs))
-        by_missing: dict[tuple[int, ...], list[Problem]] = {}
-        for problem in problems:
+        by_missing: dict[tuple[int, ...], list[int]] = {}
+        for number, problem in enumerate(problems):
             missing = tuple(run for run in runs if (problem.id, run) not in done)
-            by_missing.setdefault(missing, []).append(problem)
+            by_missing.setdefault(missing, []).append(number)
         by_missing.pop((), None)
         for missing, lacking in by_missing.items():
             size = max(batch_size // len(missing), 1)
             for start in range(0, len(lacking), size):
-                chosen = tuple(lacking[start : start + size])
-                batch_seed = np.random.SeedSequence([seed, missing[0], start]).generate_state(1)[0]
-                yield _Batch(missing, chosen, int(batch_seed) % 2**31)
+                chosen = lacking[start : start + size]
+                # No two batches begin with the same run of the same problem, so each has randomness of its own.
+                batch_seed = np.random.SeedSequence([seed, missing[0], chosen[0]]).generate_state(1)[0]
+                yield _Batch(missing, tuple(problems[number] for number in chosen), int(batch_seed) % 2**31)
 
 
 def _answer(generator: Generator, task: Task, batch: _Batch, pool: VerifierPool) -> list[Response]:
@@ -155,7 +169,9 @@ def _answer(generator: Generator, task: Task, batch: _Batch, pool: VerifierPool)
         for problem, completions in zip(batch.problems, answers, strict=True)
         for run, completion in zip(batch.runs, completions, strict=True)
     ]
-    verdicts = pool.verify([completion.text for _, _, completion in cells], [problem.answer for problem, _, _ in cells])
+    verdicts = pool.verify_all(
+        task.verifier, [completion.text for _, _, completion in cells], [problem.answer for problem, _, _ in cells]
+    )
     return [
         Response(
             id=problem.id,
@@ -178,14 +194,14 @@ def _protocol(
         "num_items": len(task.problems),
         "problems": task.digest(),
         "system_message": task.system_message,
-        "verifier": type(task.verifier).__name__,
+        "verifier": specification(task.verifier),
         "deadline_s": deadline_s,
         "decoding": dataclasses.asdict(decoding),
         "seed": seed,
         "provenance": dict(provenance),
         "versions": {
             "phi4r": phi4r.__version__,
-            **{name: importlib.metadata.version(name) for name in ("jax", "math-verify", "sympy")},
+            **{name: importlib.metadata.version(name) for name in ("jax", "latex2sympy2_extended", "sympy")},
         },
     }
     return json.loads(json.dumps(protocol))

@@ -5,6 +5,9 @@ Tasks are named by a spec:
     chains:SPLIT?num=500&min_ops=6&max_ops=7&seed=0     procedural arithmetic chains (`phi4r.evals.chains`)
     jsonl:PATH                                          a file of Problems with mathematical answers
 
+Either takes `thinking=0` among its parameters (`jsonl:PATH?thinking=0`), for models that answer without a thought;
+otherwise a response without `</think>` counts as cut off, and is wrong.
+
 The same object serves evaluation, reinforcement learning and decontamination.
 """
 
@@ -12,16 +15,18 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections import Counter
 from urllib.parse import parse_qsl
 
 from phi4r.data.records import Message, Problem, read_jsonl
 from phi4r.errors import UserError
 from phi4r.evals.chains import chain_problems
+from phi4r.verifiers.exact import IntegerVerifier
 from phi4r.verifiers.math import MathVerifier
-from phi4r.verifiers.verdict import Verdict
+from phi4r.verifiers.verdict import Verifier
 
 CHAINS_SPEC = "chains:SPLIT?num=500&min_ops=6&max_ops=7&seed=0"
+JSONL_SPEC = "jsonl:PATH"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +36,23 @@ class Task:
     Attributes:
       name: short, for tables.
       problems: with distinct ids.
-      verifier: (response, reference) -> Verdict; picklable.
+      verifier: (response, reference) -> Verdict; runs in a `VerifierPool`.
       system_message: put before every prompt, or None for the chat template's own.
       num_runs: how often the protocol of the task asks every problem.
     """
 
     name: str
     problems: tuple[Problem, ...]
-    verifier: Callable[[str, str], Verdict]
+    verifier: Verifier
     system_message: str | None = None
     num_runs: int = 1
 
     def __post_init__(self):
         if not self.problems:
             raise UserError(f"task {self.name} has no problems; give it at least one.")
-        ids = [problem.id for problem in self.problems]
-        if len(set(ids)) != len(ids):
-            repeated = next(i for i in ids if ids.count(i) > 1)
-            raise UserError(f"task {self.name} has two problems with the id {repeated!r}; make the ids distinct.")
+        ((commonest, count),) = Counter(problem.id for problem in self.problems).most_common(1)
+        if count > 1:
+            raise UserError(f"task {self.name} has {count} problems with the id {commonest!r}; make the ids distinct.")
 
     def conversation(self, problem: Problem) -> list[Message]:
         """Returns the messages that ask `problem`."""
@@ -61,32 +65,38 @@ class Task:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def load_task(spec: str, *, system_message: str | None = None, num_runs: int = 1) -> Task:
+def load_task(spec: str, *, system_message: str | None = None) -> Task:
     """Builds the task that `spec` names (see the module's docstring).
 
     Raises:
       UserError: for an unknown kind of task, a bad parameter, or a file that cannot be read.
     """
     kind, _, rest = spec.partition(":")
+    place, _, query = rest.partition("?")
     if kind == "chains":
-        problems = _load_chains(spec, rest)
-        name = "chains-" + rest.partition("?")[0]
-    elif kind == "jsonl":
-        problems = read_jsonl(rest, Problem)
-        name = pathlib.Path(rest).stem
-    else:
-        raise UserError(f"unknown task {spec!r}; write {CHAINS_SPEC} or jsonl:PATH.")
-    return Task(name, tuple(problems), MathVerifier(), system_message, num_runs)
+        parameters = _parameters(spec, query, known=("num", "min_ops", "max_ops", "seed", "thinking"), form=CHAINS_SPEC)
+        thinking = bool(parameters.pop("thinking", 1))
+        missing = [key for key in ("num", "min_ops", "max_ops") if key not in parameters]
+        if missing:
+            raise UserError(f"task {spec!r} lacks {', '.join(missing)}; write {CHAINS_SPEC}.")
+        problems = chain_problems(split=place, **{"seed": 0, **parameters})
+        return Task(f"chains-{place}", tuple(problems), IntegerVerifier(thinking=thinking), system_message)
+    if kind == "jsonl":
+        thinking = bool(_parameters(spec, query, known=("thinking",), form=JSONL_SPEC).get("thinking", 1))
+        problems = read_jsonl(place, Problem)
+        return Task(pathlib.Path(place).stem, tuple(problems), MathVerifier(thinking=thinking), system_message)
+    raise UserError(f"unknown task {spec!r}; write {CHAINS_SPEC} or {JSONL_SPEC}.")
 
 
-def _load_chains(spec: str, rest: str) -> list[Problem]:
-    split, _, query = rest.partition("?")
-    numbers = {"seed": 0}
+def _parameters(spec: str, query: str, *, known: tuple[str, ...], form: str) -> dict[str, int]:
+    """Reads `key=number&...`."""
+    parameters = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in ("num", "min_ops", "max_ops", "seed") or not value.isdecimal():
-            raise UserError(f"task {spec!r}: {key}={value} is not a whole number that chains take; write {CHAINS_SPEC}.")
-        numbers[key] = int(value)
-    missing = [key for key in ("num", "min_ops", "max_ops") if key not in numbers]
-    if missing:
-        raise UserError(f"task {spec!r} lacks {', '.join(missing)}; write {CHAINS_SPEC}.")
-    return chain_problems(split=split, **numbers)
+        if key not in known or not (value.isascii() and value.isdecimal()):
+            raise UserError(
+                f"task {spec!r}: {key}={value} is not one of {', '.join(known)} with a whole number; write {form}."
+            )
+        parameters[key] = int(value)
+    if parameters.get("thinking", 1) > 1:
+        raise UserError(f"task {spec!r}: thinking is 1 (the default) or 0.")
+    return parameters

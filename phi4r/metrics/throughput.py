@@ -70,8 +70,7 @@ class Throughput:
 class CompileCounter:
     """Counts the XLA programs compiled, or loaded from the compilation cache, while it is open.
 
-    A training step compiles once; a count that grows with the steps means that shapes change (PITFALLS: recompiles on
-    every prompt length).
+    A training step compiles once; a count that grows with the steps means that shapes change.
     """
 
     def __init__(self) -> None:

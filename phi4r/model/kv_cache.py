@@ -11,8 +11,8 @@ from phi4r.typing import Array
 class KVCache:
     """Keys and values of up to S tokens of every row, with the segment and position of each slot.
 
-    All rows write the same slots: the next T tokens go to `index`..`index + T - 1`. Rows of unequal length are padded on
-    the left with segment 0, which no query sees.
+    All rows write the same slots: the next T tokens go to `index`..`index + T - 1`. Rows of unequal length are padded
+    on the left with segment 0, which no query sees.
     """
 
     keys: tuple[Array, ...]  # L arrays [B S K H], rotated

@@ -28,7 +28,7 @@ class RepetitionSettings:
             )
 
 
-def repetition_reward(text: str, settings: RepetitionSettings = RepetitionSettings()) -> float:  # noqa: B008
+def repetition_reward(text: str, settings: RepetitionSettings = RepetitionSettings()) -> float:
     """Returns R_rep of one response: 0 without repetition, negative with it.
 
     With n = `ngram_length`, over all n-grams of the text and their counts,

@@ -51,7 +51,7 @@ class RewardSettings:
     accuracy_weight: float = 8 / 13  # section 4.1
     repetition_weight: float = 1 / 13  # section 4.1
     length_aware: bool = True
-    repetition: RepetitionSettings = RepetitionSettings()
+    repetition: RepetitionSettings = dataclasses.field(default_factory=RepetitionSettings)
 
     def __post_init__(self):
         if not 0 <= self.positive_control_length < self.max_length:

@@ -16,7 +16,9 @@ import numpy as np
 
 from phi4r.data.records import Problem
 from phi4r.data.sources import write_arrayrecord
+from phi4r.evals.tasks import Task
 from phi4r.rl.grpo import GrpoSettings, group_advantages
+from phi4r.rl.problems import StepProblems
 from phi4r.rl.repetition import repetition_reward
 from phi4r.rl.rewards import Rewards, RewardSettings, compute_rewards
 from phi4r.sampling import FINISH_STOP, Sampler, Samples, SamplingParams
@@ -25,7 +27,7 @@ from phi4r.text.chat import Chat
 from phi4r.text.thinking import think_format_ok_ids
 from phi4r.typing import Array, Params
 from phi4r.verifiers.pool import VerifierPool
-from phi4r.verifiers.verdict import Verdict, Verifier
+from phi4r.verifiers.verdict import Verdict
 
 # Asked where no answer can be extracted: (problem, response) -> Verdict. The paper uses a language model here.
 FallbackVerifier = Callable[[Problem, str], Verdict]
@@ -51,8 +53,8 @@ class RolloutEngine:
     Attributes:
       sampler: fixed shapes and compiled programs.
       chat: renders prompts and decodes responses.
-      verifier: judges an answer.
-      pool: the worker processes in which it does.
+      task: how problems are asked and judged.
+      pool: the worker processes in which answers are judged.
       grpo: group size, temperature and the convention of the advantages.
       reward: constants of the reward.
       fallback: judges responses in which no answer could be found; None leaves them wrong.
@@ -60,33 +62,32 @@ class RolloutEngine:
 
     sampler: Sampler
     chat: Chat
-    verifier: Verifier
+    task: Task
     pool: VerifierPool
     grpo: GrpoSettings
     reward: RewardSettings
     fallback: FallbackVerifier | None = None
 
-    def __call__(self, unrolled: Params, problems: Sequence[Problem], prompt_ids: Sequence[int], key: Array) -> Rollout:
+    def __call__(self, unrolled: Params, asked: StepProblems, key: Array) -> Rollout:
         """Samples, judges and rewards a group of responses to every problem.
 
         Args:
           unrolled: `sampler.unroll(params)`.
-          problems: the problems of this step.
-          prompt_ids: their stable numbers, for the random keys.
+          asked: the problems of this step and their stable numbers.
           key: random key of this step.
         """
         started = time.perf_counter()
         samples = self.sampler.sample(
             unrolled,
-            [self.chat.prompt_ids([{"role": "user", "content": problem.prompt}]) for problem in problems],
+            [self.chat.prompt_ids(self.task.conversation(problem)) for problem in asked.problems],
             key,
-            prompt_ids=prompt_ids,
+            prompt_ids=asked.ids,
             num_samples=self.grpo.group_size,
             sampling=SamplingParams(temperature=self.grpo.temperature),
         )
         sampled = time.perf_counter()
         texts = decode_responses(samples, self.chat)
-        verdicts = self._judge(problems, texts)
+        verdicts = self._judge(asked.problems, texts)
         complete = samples.finish_reason == FINISH_STOP
         rewards = compute_rewards(
             np.array([verdict.correct for verdict in verdicts]) & complete,
@@ -107,12 +108,12 @@ class RolloutEngine:
         metrics["zero_spread_share"] = float(np.mean(zero_spread))
         metrics["sample_s"] = sampled - started
         metrics["judge_s"] = time.perf_counter() - sampled
-        return Rollout(problems, samples, texts, verdicts, rewards, np.asarray(advantages), metrics)
+        return Rollout(asked.problems, samples, texts, verdicts, rewards, np.asarray(advantages), metrics)
 
     def _judge(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
         """Returns a verdict for every response, by the verifier or, where it finds no answer, by the fallback."""
         asked = [problem for problem in problems for _ in range(self.grpo.group_size)]
-        verdicts = self.pool.verify_all(self.verifier, texts, [problem.answer for problem in asked])
+        verdicts = self.pool.verify_all(self.task.verifier, texts, [problem.answer for problem in asked])
         if self.fallback is None:
             return verdicts
         return [

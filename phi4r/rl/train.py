@@ -1,7 +1,7 @@
 """Group relative policy optimisation (section 4 of the paper): the loop, to be read from top to bottom.
 
 The life of a step: which problems -> a rollout (sample, judge, reward, advantages) -> the frozen reference scores the
-same tokens -> trajectories -> one update -> metrics. Problems and random keys are pure functions of the seed and the step,
+same tokens -> trajectories -> one update -> metrics. Problems and random keys are pure functions of seed and step,
 so a run started again in the same workdir resumes, and is the uninterrupted run bit for bit.
 
     WORKDIR/metrics.jsonl, tensorboard/    a line every `log_every` steps
@@ -42,7 +42,7 @@ from phi4r.train.results import remove_results, write_results
 from phi4r.train.setup import ModelOverrides, check_rows, params_on_mesh, read_model_config, rows_to_mesh
 from phi4r.train.state import abstract_state, create_state, state_shardings
 from phi4r.train.step import make_update_fn
-from phi4r.train.step_log import StepLog
+from phi4r.train.step_log import StepLog, step_work
 from phi4r.verifiers.pool import VerifierPool
 
 
@@ -118,16 +118,14 @@ def run_grpo(
       fallback: judges responses in which no answer can be found; the paper asks a language model.
 
     Raises:
-      UserError: for settings that do not fit together, bad problems, an unwritable workdir, or a loss that is not finite.
+      UserError: for settings that do not fit together, bad problems, an unwritable workdir, or a non-finite loss.
     """
     workdir = pathlib.Path(workdir)
 
     # Sizes and shapes: what can be refused is refused before anything is allocated
     mesh = make_mesh(settings.mesh)
     rows = settings.problems_per_step * settings.grpo.group_size
-    check_rows(
-        mesh, rows, num_microbatches=settings.num_microbatches, where="problems_per_step * grpo.group_size ="
-    )
+    check_rows(mesh, rows, num_microbatches=settings.num_microbatches, where="problems_per_step * grpo.group_size =")
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
     row_length = settings.sampler.prompt_length + settings.sampler.max_response
     config = read_model_config(settings.init_from, settings.model).for_length(row_length)
@@ -148,9 +146,7 @@ def run_grpo(
         stack.enter_context(jax.set_mesh(mesh))
         compiles = stack.enter_context(CompileCounter())
         pool = stack.enter_context(VerifierPool(deadline_s=settings.verifier_deadline_s))
-        roll_out = RolloutEngine(
-            sampler, chat, task.conversation, task.verifier, pool, settings.grpo, settings.reward, fallback
-        )
+        roll_out = RolloutEngine(sampler, chat, task, pool, settings.grpo, settings.reward, fallback)
         probe = settings.probe and stack.enter_context(Probe(settings.probe, config, chat, mesh=mesh))
 
         # State: restored straight into its shards, or made around the loaded parameters; and the frozen reference
@@ -190,14 +186,13 @@ def run_grpo(
         progress = stack.enter_context(Progress("GRPO", total=settings.num_steps))
         log = StepLog(writer, progress, compiles, log_every=settings.log_every, num_steps=settings.num_steps)
         for step in range(start + 1, settings.num_steps + 1):
-            problems = problem_set.at_step(step - 1, settings.problems_per_step)
-            unrolled = sampler.unroll(state.params)
-            rollout = roll_out(unrolled, problems, jax.random.fold_in(key, step))
+            asked = problem_set.at_step(step - 1, settings.problems_per_step)
+            rollout = roll_out(sampler.unroll(state.params), asked, jax.random.fold_in(key, step))
             samples = rows_to_mesh(rollout.samples, mesh)
             ref_logprobs = score_fn(ref_params, samples_to_batch(samples))
             trajectories = make_trajectories(samples, ref_logprobs, rows_to_mesh(rollout.advantages, mesh))
             state, metrics = update_fn(state, trajectories)
-            log.add(step, metrics, extra=rollout.metrics, **_work(rollout, config))
+            log.add(step, metrics, extra=rollout.metrics, **step_work(rollout.samples.segment_ids, config))
             if settings.save_rollouts_every and step % settings.save_rollouts_every == 0:
                 save_rollout(workdir / "rollouts" / f"{step:06d}.arrayrecord", rollout)
             if probe and probe.due(step, settings.num_steps):

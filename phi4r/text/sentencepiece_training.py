@@ -15,7 +15,7 @@ from phi4r.text.files import CONFIG_FILE, TEMPLATE_FILE, to_json, write_files
 from phi4r.text.phi4 import ADDED_TOKENS, tokenizer_config
 from phi4r.text.template import phi4_template
 
-# Trained with `phi4r tokenizer train` on the corpus beside it, with a vocabulary of 512.
+# Trained with `phi4r tokenizer train` on the corpus beside it, with a vocabulary of 544.
 QUICKSTART_MODEL = Path(__file__).parent / "assets" / "quickstart.model"
 
 _FIRST_SYMBOL_ID = 1  # id 0 is <unk>, which byte fallback leaves without a use

@@ -1,14 +1,12 @@
 """Plots the length-aware accuracy reward against the response length, as Figure 6 of the report."""
 
 import argparse
-import contextlib
-import os
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 
-from phi4r.errors import UserError
+from phi4r.data.records import atomic_path
 from phi4r.rl.rewards import RewardSettings, length_scaled_accuracy
 
 CORRECT_COLOUR = "#1b7f5c"
@@ -62,15 +60,8 @@ def write_reward_plot(settings: RewardSettings, path: pathlib.Path) -> None:
       UserError: when the file cannot be written.
     """
     figure = reward_figure(settings)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=200)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"cannot write {path}: {error.strerror}; give a path in a writable folder.") from error
 
 
 def reward_figure(settings: RewardSettings):

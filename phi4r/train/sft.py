@@ -14,26 +14,26 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from phi4r.checkpoint.manager import CheckpointManager
-from phi4r.checkpoint.release import load_model, save_hf_folder, save_params
+from phi4r.checkpoint.release import load_model
 from phi4r.data.pipeline import DataSettings, TrainData
 from phi4r.errors import UserError
+from phi4r.evals.probe import Probe, ProbeSettings
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
 from phi4r.metrics.writer import MetricWriter, read_metrics
 from phi4r.model.config import ModelConfig
-from phi4r.model.inputs import TokenBatch, segment_positions
 from phi4r.model.transformer import Transformer
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import Chat, load_chat
 from phi4r.train.losses import make_sft_loss
 from phi4r.train.optim import OptimizerSettings, make_optimizer
+from phi4r.train.results import remove_results, write_results
 from phi4r.train.setup import (
     ModelOverrides,
     check_rows,
@@ -44,7 +44,7 @@ from phi4r.train.setup import (
 )
 from phi4r.train.state import TrainState, abstract_state, create_state, state_shardings
 from phi4r.train.step import make_update_fn, mean_metrics
-from phi4r.train.step_log import StepLog
+from phi4r.train.step_log import StepLog, step_work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,7 @@ class SftSettings:
       eval_data: held-out data, or None.
       eval_every: steps between held-out losses; the last step always has one.
       eval_batches: batches of `eval_data` in each, always the first ones.
+      probe: a development set answered in the middle of the run (Figure 4), or None.
       allow_changed: resume a run whose data, optimizer, seed or length was another; otherwise refused.
       export_dtype: dtype of the Hugging Face folder to write at the end; None writes none.
     """
@@ -86,6 +87,7 @@ class SftSettings:
     eval_data: DataSettings | None = None
     eval_every: int = 500
     eval_batches: int = 8
+    probe: ProbeSettings | None = None
     allow_changed: bool = False
     export_dtype: Literal["float32", "bfloat16"] | None = None
 
@@ -107,7 +109,7 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
     mesh = make_mesh(settings.mesh)
     _check_batches(settings, mesh)
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
-    config = read_model_config(settings.init_from, settings.model)
+    config = read_model_config(settings.init_from, settings.model).for_length(settings.data.row_length)
     model = Transformer(config)
 
     # Data
@@ -118,6 +120,7 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         compiles = stack.enter_context(CompileCounter())
+        probe = settings.probe and stack.enter_context(Probe(settings.probe, config, chat, mesh=mesh))
 
         # State: restored straight into its shards, or made around the loaded parameters; never both
         manager = stack.enter_context(
@@ -135,7 +138,7 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
         else:
             state, start = restored[0], restored[1]["position"]
         if start < settings.num_steps:
-            _remove_results(workdir)
+            remove_results(workdir)
 
         # The loop
         loss_fn = make_sft_loss(model, chunk_size=settings.logprob_chunk)
@@ -151,15 +154,20 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
         writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=primary))
         progress = stack.enter_context(Progress("SFT", total=settings.num_steps))
         log = StepLog(writer, progress, compiles, log_every=settings.log_every, num_steps=settings.num_steps)
+        _, num_hosts = host_part(mesh, settings.data.global_batch)
         batches = stack.enter_context(contextlib.closing(data.batches(start)))
         for step in range(start + 1, settings.num_steps + 1):
             batch = next(batches)
             state, metrics = update_fn(state, rows_to_mesh(batch, mesh))
-            log.add(step, metrics, **_work(batch, config, mesh, settings.data.global_batch))
+            log.add(step, metrics, **step_work(batch.segment_ids, config, num_hosts=num_hosts))
             last = step == settings.num_steps
             if eval_data is not None and (last or step % settings.eval_every == 0):
                 log.flush()
                 log.write(step, _held_out(eval_fn, state, eval_data, mesh, settings.eval_batches))
+                log.restart()
+            if probe and probe.due(step, settings.num_steps):
+                log.flush()
+                log.write(step, probe.measure(state.params))
                 log.restart()
             if last or step % settings.save_every == 0:
                 log.flush()  # raises before a state that is not finite could be saved
@@ -168,7 +176,9 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
         manager.wait()
 
         # Results
-        _write_results(workdir, settings, config, state)
+        write_results(
+            workdir, state.params, config=config, source_folder=settings.init_from, export_dtype=settings.export_dtype
+        )
     return log.written or read_metrics(workdir)[-1]
 
 
@@ -205,40 +215,8 @@ def _open_data(
     return data
 
 
-def _work(batch: TokenBatch, config: ModelConfig, mesh: jax.sharding.Mesh, num_rows: int) -> dict[str, float]:
-    """Returns the tokens and the model FLOPs of a step; on several hosts, their number times those of this one's rows.
-
-    A token at place n of its segment attends to n tokens, itself included: the pairs that the causal mask admits.
-    """
-    _, num_hosts = host_part(mesh, num_rows)
-    real = batch.segment_ids > 0
-    num_tokens = int(real.sum()) * num_hosts
-    attended = int((segment_positions(batch.segment_ids) + 1)[real].sum(dtype=np.int64)) * num_hosts
-    return {"num_tokens": num_tokens, "flops": config.train_flops(num_tokens, attended)}
-
-
 def _held_out(eval_fn, state: TrainState, data: TrainData, mesh: jax.sharding.Mesh, num_batches: int) -> dict:
     """Returns the loss and its metrics over the first batches of held-out data, as `eval_...`."""
     sums = [eval_fn(state.params, rows_to_mesh(data.batch(i), mesh)) for i in range(num_batches)]
     total = jax.tree.map(lambda *parts: np.sum(jax.device_get(parts), dtype=np.float64), *sums)
     return {f"eval_{name}": float(value) for name, value in mean_metrics(total).items()}
-
-
-def _remove_results(workdir: pathlib.Path) -> None:
-    """Removes the results of a shorter run in the same workdir, so that results always belong to the last step."""
-    for name in ("params", "hf"):
-        shutil.rmtree(workdir / name, ignore_errors=True)
-
-
-def _write_results(workdir: pathlib.Path, settings: SftSettings, config: ModelConfig, state: TrainState) -> None:
-    """Writes the final parameters, and the Hugging Face folder if asked for, unless they are there."""
-    if not (workdir / "params").exists():
-        save_params(workdir / "params", state.params, config=config, source_folder=settings.init_from)
-    if settings.export_dtype is not None and not (workdir / "hf").exists():
-        save_hf_folder(
-            workdir / "hf",
-            state.params,
-            config=config,
-            source_folder=settings.init_from,
-            dtype=settings.export_dtype,
-        )

@@ -2,7 +2,7 @@
 
 A loss function returns sums and weights instead of means. Sums of micro-batches add up exactly, whatever their
 weights, and are divided once by the weight of the whole global batch. So the update does not depend on how a batch is
-cut, packed or spread over devices (PITFALLS: losses that do).
+cut, packed or spread over devices.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter, Throughput, peak_memory_gib
 from phi4r.metrics.writer import MetricWriter
+from phi4r.model.config import ModelConfig
+from phi4r.model.inputs import segment_positions
 from phi4r.train.step import Metrics, require_finite
 
 
@@ -35,10 +38,18 @@ class StepLog:
         self._log_every, self._num_steps = log_every, num_steps
         self._throughput = Throughput(jax.devices())
         self._rates: dict[str, float] = {}
-        self._pending: tuple[int, Metrics, dict[str, float]] | None = None
+        self._pending: tuple[int, Metrics, dict[str, float], dict[str, float]] | None = None
         self.written: dict[str, float] = {}
 
-    def add(self, step: int, metrics: Metrics, *, num_tokens: int, flops: float) -> None:
+    def add(
+        self,
+        step: int,
+        metrics: Metrics,
+        *,
+        num_tokens: int,
+        flops: float,
+        extra: Mapping[str, float] | None = None,
+    ) -> None:
         """Takes the metrics of a step that was just dispatched, and reads those of the step before.
 
         Args:
@@ -46,12 +57,13 @@ class StepLog:
           metrics: from the update function, still on the device.
           num_tokens: tokens of the global batch, padding left out.
           flops: model FLOPs of the step (`ModelConfig.train_flops`).
+          extra: more numbers for the same line, as those of a rollout.
 
         Raises:
           UserError: if the step before was not finite.
         """
         self.flush()
-        self._pending = (step, metrics, {"num_tokens": num_tokens, "flops": flops})
+        self._pending = (step, metrics, {"num_tokens": num_tokens, "flops": flops}, dict(extra or {}))
 
     def flush(self) -> None:
         """Waits for the last step and reads its metrics: before saving and evaluating, and at the end.
@@ -61,13 +73,13 @@ class StepLog:
         """
         if self._pending is None:
             return
-        step, metrics, work = self._pending
+        step, metrics, work, extra = self._pending
         self._pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         require_finite(step, values)
         self._throughput.add(**work)
         if step % self._log_every == 0 or step == self._num_steps:
-            self._write(step, {**values, "num_tokens": work["num_tokens"]})
+            self._write(step, {**values, **extra, "num_tokens": work["num_tokens"]})
         shown = {name: rate for name, rate in self._rates.items() if name != "step_s"}
         self._progress.update(step, loss=values["loss"], **shown)
 
@@ -91,3 +103,19 @@ class StepLog:
         }
         self._compiles.count = 0
         self._writer.write(step, self.written)
+
+
+def step_work(segment_ids: np.ndarray, config: ModelConfig, *, num_hosts: int = 1) -> dict[str, float]:
+    """Returns the real tokens of a step, padding left out, and its model FLOPs, for `StepLog.add`.
+
+    A token at place n of its segment attends to n tokens, itself included: the pairs that the causal mask admits.
+
+    Args:
+      segment_ids: [B T] of the rows of this host.
+      config: the shape of the model.
+      num_hosts: hosts with as many rows each; the numbers are this one's times that.
+    """
+    real = segment_ids > 0
+    num_tokens = int(real.sum()) * num_hosts
+    attended = int((segment_positions(segment_ids) + 1)[real].sum(dtype=np.int64)) * num_hosts
+    return {"num_tokens": num_tokens, "flops": config.train_flops(num_tokens, attended)}

@@ -17,6 +17,7 @@ from phi4r.verifiers.screen import refusal
 from phi4r.verifiers.verdict import Verdict, failed, judged, unanswered
 
 _MAX_REFERENCE_LENGTH = 4000  # characters; a reference is ours, yet a broken data set must not stall a run
+_LOST_BACKSLASHES = str.maketrans({"\f": r"\f", "\b": r"\b"})  # `\frac` and `\binom` read as JSON escapes
 _ALTERNATIVES = re.compile(r"\s+OR\s+")
 _FORMULA = re.compile(r"\\\((.+?)\\\)|(?<![\\$])\$([^$]+)\$|\\\[(.+?)\\\]", re.DOTALL)
 _PROSE = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]{2,}\s+[a-z]{2,}")
@@ -73,6 +74,7 @@ def reference_forms(gold: str) -> list[str]:
     References of public sets are not always bare: a box is opened, `$A$ OR $B$` gives two, and of a sentence
     ("The smallest possible value of \(a\) is \(248\).") the last formula counts.
     """
+    gold = gold.translate(_LOST_BACKSLASHES)
     boxed = last_box(gold)
     if boxed is not None:
         return [boxed]

@@ -9,7 +9,7 @@ separators, currency, units. Degree and percent signs stay, for they can change 
 import re
 
 from phi4r.verifiers.answers import last_box
-from phi4r.verifiers.latex import closing, join, tokenize
+from phi4r.verifiers.latex import closing, join, split_top_level, tokenize
 
 _UNICODE = str.maketrans(
     {
@@ -46,12 +46,12 @@ _TEXT = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|mathbf|mathit|mathsf|r
 _WHOLE_TEXT = re.compile(rf"\s*{_TEXT}\s*[.]?\s*")
 _UNIT_WORDS = (
     r"(?:square |cubic |sq\.? |cu\.? )?(?:degrees?|radians?|rad|dollars?|cents?|euros?|pounds?|inch(?:es)?|in"
-    r"|feet|foot|ft|yards?|miles?|mph|(?:kilo|centi|milli)?(?:met(?:er|re)s?|grams?|lit(?:er|re)s?)|[kcm]?m|k?g"
+    r"|feet|foot|ft|yards?|miles?|mph|(?:kilo|centi|milli)?(?:met(?:er|re)s?|grams?|lit(?:er|re)s?)|[kcm]m|kg"
     r"|hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|years?|units?|points?|people|students?"
     r"|ways?|times)(?:\s?(?:per|/)\s?[a-z]+)?(?:\s?\^?\s?\{?[23]\}?)?"
 )
 _TRAILING_UNIT = re.compile(
-    rf"(?:(?<=[\d}})])(?:(?:\s*{_TEXT}(?:\s*\^\s*\{{?\d\}}?)?)+|\s+{_UNIT_WORDS}|\s*\^\{{\\circ\}}\s*[CF])"
+    rf"(?:(?<=[\d}})])(?:(?:\s*/?\s*{_TEXT}(?:\s*\^\s*\{{?\d\}}?)?)+|\s+{_UNIT_WORDS}|\s*\^\{{\\circ\}}\s*[CF])"
     rf"|(?<=[a-zA-Z])\s*\\(?:text|mbox)\s*\{{\s[^{{}}]*\}}(?:\s*\^\s*\{{?\d\}}?)?)[\s.]*$"
 )
 _NOT_A_UNIT = re.compile(r"\\\w+\s*\{\s*(?:[ie]|,?\s*(?:or|and)\s*,?)\s*\}")
@@ -91,6 +91,7 @@ _REWRITES = [
 ]
 
 _GROUPED_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_MAX_LENGTH = 1000  # characters; longer text is no final answer and is left as it is
 _ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, r"\mathbb": 1, "^": 1, "_": 1}
 
 
@@ -101,6 +102,8 @@ def normal_form(latex: str) -> str:
     `\left( 3,\tfrac {\pi}2 \right)` becomes `(3,\frac{\pi}{2})`, `\$32,\!348.` becomes `32348` and
     `864 \mbox{ inches}^2` becomes `864`. A wholly textual answer becomes `\text{...}` in lower case.
     """
+    if len(latex) > _MAX_LENGTH:
+        return latex.strip()
     boxed = last_box(latex)
     text = (latex if boxed is None else boxed).translate(_UNICODE).strip()
     text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", "", text).strip()
@@ -115,8 +118,8 @@ def normal_form(latex: str) -> str:
         text = pattern.sub(replacement, text)
     text = _drop_unit(text.strip().rstrip(".,;: "))
     text = re.sub(_TEXT, r" \1 ", text)
-    joined = join(_brace_arguments(tokenize(text))).strip()
-    joined = _drop_outer_braces(joined)
+    tokens = _drop_doubled_parentheses(_brace_arguments(tokenize(text)))
+    joined = join(_drop_outer_brackets(tokens)).strip()
     return joined.replace(",", "") if _GROUPED_THOUSANDS.fullmatch(joined) else joined
 
 
@@ -133,11 +136,26 @@ def _drop_unit(text: str) -> str:
     return text.strip().rstrip(".")
 
 
-def _drop_outer_braces(text: str) -> str:
-    tokens = tokenize(text)
-    while tokens and tokens[0] == "{" and closing(tokens, 0) == len(tokens) - 1:
-        tokens = tokens[1:-1]
-    return join(tokens)
+def _drop_outer_brackets(tokens: list[str]) -> list[str]:
+    """Drops braces and parentheses that enclose one whole value."""
+    while tokens and tokens[0] in ("{", "(") and closing(tokens, 0) == len(tokens) - 1:
+        inner = tokens[1:-1]
+        is_point = tokens[0] == "(" and split_top_level(inner, frozenset([",", ";"]))[1]
+        if is_point or tokens[-1] not in ("}", ")"):
+            break
+        tokens = inner
+    return tokens
+
+
+def _drop_doubled_parentheses(tokens: list[str]) -> list[str]:
+    """Writes `((x))` as `(x)`: nested parentheses cost the parser quadratic time."""
+    matching = {i: closing(tokens, i) for i, token in enumerate(tokens) if token == "("}
+    dropped = set()
+    for i, end in matching.items():
+        inner_end = matching.get(i + 1)
+        if inner_end is not None and inner_end + 1 == end and tokens[end] == tokens[inner_end] == ")":
+            dropped |= {i, end}
+    return [token for i, token in enumerate(tokens) if i not in dropped]
 
 
 def _brace_arguments(tokens: list[str]) -> list[str]:
@@ -174,7 +192,7 @@ def _argument(tokens: list[str], i: int, name: str) -> tuple[list[str], int]:
     """Returns the argument at `i` without its braces, and the index after it; splits a digit run in place."""
     while i < len(tokens) and tokens[i] == " ":
         i += 1
-    if i >= len(tokens):
+    if i >= len(tokens) or tokens[i] in "^_":
         return [], i
     token = tokens[i]
     if token == "{" or (token == "(" and name in (r"\sqrt", "^")):

@@ -92,7 +92,9 @@ def test_impossible_requests_are_refused(arguments, message):
         chain_problems(seed=0, **arguments)
 
 
-@pytest.mark.parametrize("prompt", ["", "chain 7 =", "chain 7 +3", "7 +3 =", "chain 7 ^3 =", "chain x +3 =", "chain 7 *2 ="])
+@pytest.mark.parametrize(
+    "prompt", ["", "chain 7 =", "chain 7 +3", "7 +3 =", "chain 7 ^3 =", "chain x +3 =", "chain 7 *2 ="]
+)
 def test_text_that_is_no_chain_is_refused(prompt):
     with pytest.raises(UserError, match="not an arithmetic chain"):
         solve(_chain(prompt))

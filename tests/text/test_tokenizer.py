@@ -64,7 +64,7 @@ def test_a_special_token_is_not_put_together_from_two_parts(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("fixture", "vocab_size"), [("phi4_folder", 100_352), ("small_folder", 512), ("byte_folder", 259)]
+    ("fixture", "vocab_size"), [("phi4_folder", 100_352), ("small_folder", 544), ("byte_folder", 259)]
 )
 def test_the_vocabulary_counts_the_special_tokens(request, fixture, vocab_size):
     assert load_tokenizer(request.getfixturevalue(fixture)).vocab_size == vocab_size

@@ -36,17 +36,18 @@ def final_params(workdir):
     return jax.device_get(load_model(workdir / "params").params)
 
 
-def kill_at(monkeypatch, step):
-    """Makes the run die when it asks for the rows of `step`."""
-    rows_to_mesh, calls = sft.rows_to_mesh, []
+def watch_batches(monkeypatch, *, kill_at=None):
+    """Returns a list that grows by one for every batch put on the mesh; at number `kill_at` the run dies."""
+    rows_to_mesh, batches = sft.rows_to_mesh, []
 
-    def dying(batch, mesh):
-        calls.append(1)
-        if len(calls) == step:
+    def watched(batch, mesh):
+        batches.append(batch)
+        if len(batches) == kill_at:
             raise Killed
         return rows_to_mesh(batch, mesh)
 
-    monkeypatch.setattr(sft, "rows_to_mesh", dying)
+    monkeypatch.setattr(sft, "rows_to_mesh", watched)
+    return batches
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +60,18 @@ def whole(settings, tmp_path_factory):
 
 def test_a_killed_and_resumed_run_is_the_uninterrupted_run_bit_for_bit(settings, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, 6)  # the checkpoint is of step 3; metrics of step 4 are already on disk
+        watch_batches(patch, kill_at=6)  # the checkpoint is of step 3; metrics of step 4 are already on disk
         run_sft(settings, tmp_path)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4]
     assert not (tmp_path / "params").exists()
+    batches = watch_batches(monkeypatch)
     result = run_sft(settings, tmp_path)
+    assert len(batches) == 3  # steps 4, 5 and 6: it resumed, and did not start anew
     assert numbers(tmp_path) == numbers(whole)
     jax.tree.map(np.testing.assert_array_equal, final_params(tmp_path), final_params(whole))
     # once more: nothing is left to do, and the result is still known
     assert run_sft(settings, tmp_path)["loss"] == result["loss"]
+    assert len(batches) == 3
 
 
 def test_the_step_compiles_once_and_the_loss_falls(whole):

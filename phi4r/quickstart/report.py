@@ -1,0 +1,87 @@
+"""The page at the end of the quickstart: results, the paper's training figures, and thoughts to read."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from phi4r.data.records import Problem, read_jsonl
+from phi4r.evals.dynamics import grpo_figures, sft_figures
+from phi4r.evals.report import (
+    Sample,
+    Section,
+    figure_grid,
+    model_entry,
+    paragraph,
+    results_table,
+    samples_table,
+    write_report,
+)
+from phi4r.evals.responses import read_responses, response_table
+from phi4r.evals.runner import RESPONSES_FILE
+from phi4r.metrics.writer import read_metrics
+
+NUM_SAMPLES = 4
+
+ABOUT = (
+    "Arithmetic chains modulo 10: a start digit and k operations that are all bijections, so a guess scores 10%. SFT "
+    "taught the solver's thoughts for short chains; GRPO saw longer ones, without thoughts, and only the reward. The "
+    "models are tested on chains as long as GRPO's that none of them has seen."
+)
+LENGTH_NOTE = (
+    "The length term of the reward hardly acts on this task: a chain of k operations has a thought of one length, so "
+    "right answers differ little in length, and all stay under the length from which the reward falls. Wrong answers "
+    "that stop early are the exception. `make reproduce` runs the same GRPO with a plain right-or-wrong reward beside "
+    "it; the figures of both are in benchmarks/RESULTS.md."
+)
+
+
+def model_figures(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the numbers of one model, recomputed from its stored responses."""
+    greedy, sampled = (
+        response_table(read_responses(folder / decoding / RESPONSES_FILE)).scores()
+        for decoding in ("greedy", "sampled")
+    )
+    return model_entry(greedy, sampled)
+
+
+def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str]) -> None:
+    """Writes WORKDIR/report.html.
+
+    Args:
+      workdir: of a quickstart that has been evaluated.
+      models: names of the evaluated models, in the order of the recipe.
+    """
+    figures = {name: model_figures(workdir / "evaluation" / name) for name in models}
+    sections = [
+        Section("Results", paragraph(ABOUT) + results_table(figures)),
+        Section("Supervised fine-tuning (Figure 4)", figure_grid(sft_figures(read_metrics(workdir / "sft")))),
+        Section("GRPO (Figure 7)", figure_grid(grpo_figures(read_metrics(workdir / "grpo"))) + paragraph(LENGTH_NOTE)),
+        Section("Thoughts", samples_table(_samples(workdir, models))),
+    ]
+    write_report(
+        workdir / "report.html",
+        "From base to reasoning model",
+        sections,
+        subtitle="The recipe of Phi-4-reasoning and Phi-4-reasoning-plus in small.",
+    )
+
+
+def _samples(workdir: pathlib.Path, models: Sequence[str]) -> list[Sample]:
+    """Returns the greedy answers of every model to the first test problems, problem by problem."""
+    problems = read_jsonl(workdir / "problems" / "test.jsonl", Problem)[:NUM_SAMPLES]
+    answers = {
+        name: {r.id: r for r in read_responses(workdir / "evaluation" / name / "greedy" / RESPONSES_FILE)}
+        for name in models
+    }
+    return [
+        Sample(
+            model=name,
+            prompt=problem.prompt,
+            response=answers[name][problem.id].text,
+            reference=problem.answer,
+            correct=answers[name][problem.id].correct,
+            num_tokens=answers[name][problem.id].num_tokens,
+        )
+        for problem in problems
+        for name in models
+    ]

@@ -1,0 +1,131 @@
+"""The stages of the quickstart, a function each, and the log that lets a second run go on where the first stopped."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from phi4r.checkpoint.convert import hf_to_orbax, orbax_to_hf
+from phi4r.checkpoint.release import load_hf_folder, load_params, save_hf_folder
+from phi4r.data.records import atomic_path, write_jsonl
+from phi4r.errors import UserError
+from phi4r.evals.chains import chain_problems, solve
+from phi4r.evals.experiment import EvalSettings, run_evaluate
+from phi4r.metrics.writer import read_metrics
+from phi4r.model.transformer import init_params
+from phi4r.quickstart.settings import ProblemSettings, QuickstartSettings
+from phi4r.rl.train import GrpoRunSettings
+from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
+from phi4r.text.tokenizer import load_tokenizer
+from phi4r.train.sft import SftSettings
+
+
+class StageLog:
+    """Runs named stages once each, and keeps their seconds in WORKDIR/stages.json."""
+
+    def __init__(self, workdir: pathlib.Path, *, total: int):
+        """Reads what an earlier run has done."""
+        self._path = workdir / "stages.json"
+        self._total = total
+        self._number = 0
+        self.seconds: dict[str, float] = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def run(self, name: str, stage: Callable[[], object]) -> None:
+        """Runs `stage`, unless it was finished before."""
+        self._number += 1
+        title = f"[{self._number}/{self._total}] {name}"
+        if name in self.seconds:
+            print(f"{title}: done before ({self.seconds[name]:.0f} s)", file=sys.stderr)
+            return
+        print(title, file=sys.stderr)
+        started = time.perf_counter()
+        stage()
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+        with atomic_path(self._path) as partial:
+            partial.write_text(json.dumps(self.seconds, indent=2) + "\n")
+
+
+def write_problems(settings: ProblemSettings, folder: pathlib.Path, *, seed: int) -> None:
+    """Writes sft.jsonl (with thoughts) and rl.jsonl, dev.jsonl, test.jsonl (without)."""
+
+    def chains(num: int, ops: tuple[int, ...], split: str):
+        return chain_problems(num, seed=seed, min_ops=ops[0], max_ops=ops[1], split=split)
+
+    write_jsonl(folder / "sft.jsonl", [solve(p) for p in chains(settings.num_sft, settings.sft_ops, "train")])
+    write_jsonl(folder / "rl.jsonl", chains(settings.num_rl, settings.rl_ops, "train"))
+    write_jsonl(folder / "dev.jsonl", chains(settings.num_dev, settings.rl_ops, "dev"))
+    write_jsonl(folder / "test.jsonl", chains(settings.num_test, settings.rl_ops, "test"))
+
+
+def make_base(settings: QuickstartSettings, folder: pathlib.Path) -> None:
+    """Writes the base as a Hugging Face folder: random weights, the small tokenizer with Phi-4's placeholders.
+
+    A real base has read the internet; this one has read nothing, so all that it will know it learns in SFT.
+    """
+    tokenizer_folder = folder.with_name(folder.name + "_tokenizer")
+    write_sentencepiece_folder(QUICKSTART_MODEL.read_bytes(), tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    config = settings.base_config(tokenizer.vocab_size)
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    params = init_params(config, jax.random.key(settings.seed))
+    save_hf_folder(folder, params, config=config, source_folder=tokenizer_folder, hf_fields=ids)
+
+
+def convert_base(source: pathlib.Path, destination: pathlib.Path) -> None:
+    """Converts the base with `--reasoning`: think tokens, doubled theta and context.
+
+    The long system message of the release is left out: spelt by a vocabulary of 544 it would be most of every row.
+    """
+    hf_to_orbax(source, destination, reasoning=True, system_message=None)
+
+
+def plain_reward(grpo: GrpoRunSettings) -> GrpoRunSettings:
+    """Returns the run with a reward that knows right and wrong, but no length."""
+    return dataclasses.replace(grpo, reward=dataclasses.replace(grpo.reward, length_aware=False))
+
+
+def continued_sft(sft: SftSettings, workdir: pathlib.Path, *, seconds: float) -> SftSettings:
+    """Returns SFT from the SFT model on for as many steps as fit into `seconds`, at half the peak learning rate.
+
+    The time of a step is the median of the first run, without compilation and evaluation: in this control's favour.
+    """
+    step_s = float(np.median([row["step_s"] for row in read_metrics(workdir / "sft") if "step_s" in row]))
+    return dataclasses.replace(
+        sft,
+        init_from=str(workdir / "sft" / "params"),
+        num_steps=max(int(seconds / step_s), sft.optimizer.warmup_steps + 1),
+        seed=sft.seed + 1_000_000,  # another order of the data
+        optimizer=dataclasses.replace(sft.optimizer, learning_rate=sft.optimizer.learning_rate / 2),
+    )
+
+
+def evaluate_model(settings: EvalSettings, model: pathlib.Path, workdir: pathlib.Path, *, seed: int) -> dict:
+    """Evaluates a model greedily and at the temperature of `settings`; returns both results."""
+    sampled = dataclasses.replace(settings, model=str(model), seed=seed)
+    decoding = dataclasses.replace(settings.decoding, temperature=0.0)
+    greedy = dataclasses.replace(sampled, decoding=decoding, num_runs=1)
+    return {
+        "greedy": run_evaluate(greedy, workdir / "greedy"),
+        "sampled": run_evaluate(sampled, workdir / "sampled"),
+    }
+
+
+def export(source: pathlib.Path, destination: pathlib.Path) -> None:
+    """Writes the Hugging Face folder to publish, reads it back, and compares every parameter bit for bit.
+
+    Raises:
+      UserError: if a parameter came back changed.
+    """
+    orbax_to_hf(source, destination)
+    _, written = load_params(source)
+    config, read = load_hf_folder(destination)
+    equal = jax.tree.map(lambda a, b: bool(np.array_equal(np.asarray(a), np.asarray(b))), written, read)
+    if not all(jax.tree.leaves(equal)):
+        raise UserError(f"{destination} does not hold the parameters of {source}; delete it and run again.")
+    print(f"exported {config.num_params:,} parameters to {os.fspath(destination)}", file=sys.stderr)

@@ -1,0 +1,39 @@
+"""What a finished run leaves beside its checkpoints: the parameters, and a Hugging Face folder if asked for."""
+
+import pathlib
+import shutil
+
+from phi4r.checkpoint.release import save_hf_folder, save_params
+from phi4r.model.config import ModelConfig
+from phi4r.typing import Params
+
+PARAMS_FOLDER, HF_FOLDER = "params", "hf"
+
+
+def remove_results(workdir: pathlib.Path) -> None:
+    """Removes the results of a shorter run in the same workdir, so that results always belong to the last step."""
+    for name in (PARAMS_FOLDER, HF_FOLDER):
+        shutil.rmtree(workdir / name, ignore_errors=True)
+
+
+def write_results(
+    workdir: pathlib.Path,
+    params: Params,
+    *,
+    config: ModelConfig,
+    source_folder: str,
+    export_dtype: str | None,
+) -> None:
+    """Writes WORKDIR/params, and WORKDIR/hf if `export_dtype` is given, unless they are there already.
+
+    Args:
+      workdir: of the run.
+      params: the final parameters, on any mesh.
+      config: their shape.
+      source_folder: the model that training started from, whose tokenizer and config go along.
+      export_dtype: dtype of the Hugging Face folder; None writes none.
+    """
+    if not (workdir / PARAMS_FOLDER).exists():
+        save_params(workdir / PARAMS_FOLDER, params, config=config, source_folder=source_folder)
+    if export_dtype is not None and not (workdir / HF_FOLDER).exists():
+        save_hf_folder(workdir / HF_FOLDER, params, config=config, source_folder=source_folder, dtype=export_dtype)
