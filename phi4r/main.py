@@ -12,7 +12,7 @@ import sys
 from typing import Any, NoReturn
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from phi4r.errors import UserError
@@ -121,6 +121,10 @@ def _fail(message: str) -> NoReturn:
 
 
 def _main(_: list[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(
+            logging.WARNING
+        )  # the libraries' own chatter hides the progress line; --verbosity=0 shows it
     try:
         run_experiment(_CONFIG.value, _WORKDIR.value)
     except UserError as error:

@@ -5,6 +5,7 @@ that it steers (`OptimizerSettings`, `GrpoSettings`, ...); `build` turns one int
 the dataclass does not know, so that a misspelt key cannot be ignored in silence.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -54,10 +55,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return build(hint, value, where=where)
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
-            return None
-        return _convert(value, next(o for o in options if o is not type(None)), where)
+        return _convert_union(value, typing.get_args(hint), where)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
             raise UserError(f"{where} must be one of {list(typing.get_args(hint))}, not {value!r}.")
@@ -73,3 +71,14 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
     raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, not {value!r}.")
+
+
+def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
+    """Returns `value` as the first of `options` that takes it; the error is the last one's."""
+    if value is None and type(None) in options:
+        return None
+    *others, last = [option for option in options if option is not type(None)]
+    for option in others:
+        with contextlib.suppress(UserError):
+            return _convert(value, option, where)
+    return _convert(value, last, where)

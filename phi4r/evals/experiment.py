@@ -1,187 +1,194 @@
-"""The experiment "evaluate": a model folder on a task, under a protocol that is stored with the result.
+"""An evaluation from a config: the model put on the mesh, asked, judged, and summed up.
 
-WORKDIR/responses.jsonl     every response with its verdict; a killed run goes on from here
-WORKDIR/protocol.json       how the responses were made
-WORKDIR/results.json        the statistics
+    WORKDIR/responses.jsonl    every response with its verdict (`phi4r.evals.responses`)
+    WORKDIR/protocol.json      how they were made (`phi4r.evals.runner`)
+    WORKDIR/results.json       the statistics, with the protocol beside them
+
+A run started again in the same workdir asks only for what is missing; with a larger `num_runs` it adds runs.
 """
 
+import collections
 import dataclasses
-import hashlib
 import json
+import logging
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from phi4r.checkpoint.release import load_model
 from phi4r.data.records import atomic_path
 from phi4r.errors import UserError
-from phi4r.evals.runner import DecodingSettings, evaluate
+from phi4r.evals.provenance import model_provenance
+from phi4r.evals.runner import DecodingSettings, EvalResult, evaluate
+from phi4r.evals.scores import Scores
 from phi4r.evals.tasks import Task, load_task
 from phi4r.sampling import Sampler, SamplerSettings, SamplingParams
 from phi4r.sampling.generator import SamplerGenerator
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import Chat, load_chat
-from phi4r.typing import Params
+from phi4r.verifiers.pool import DEADLINE_S
 
 RESULTS_FILE = "results.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalSettings:
-    """A config of an evaluation; `configs/eval_reasoning.py` is the paper's protocol.
+    """A config of an evaluation; `configs/eval_reasoning.py` is the paper's.
 
     Attributes:
       model: folder of the model, Hugging Face or Orbax, with its tokenizer.
-      task: spec of the task (`phi4r.evals.tasks`).
-      sampler: fixed shapes: the room for prompts and responses.
-      decoding: temperature and so on; `max_tokens` is at most the sampler's `max_response`.
-      num_runs: how often every problem is asked. More than last time extend an evaluation.
+      task: spec of what is asked (`phi4r.evals.tasks`).
+      sampler: fixed shapes of the sampler.
+      decoding: how answers are decoded.
+      num_runs: how often every problem is asked.
+      system_message: takes the place of the model's own; None keeps that.
+      batch_size: responses between two writes to disk: what an interruption may cost.
       seed: of all sampling.
-      batch_size: responses sampled and stored at a time.
-      dtype: of parameters and activations; None as stored.
+      dtype: of parameters and activations; None for the stored one.
       mesh: how devices share the work.
-      thinking: whether a response without `</think>` counts as cut off, and so as wrong.
-      system_message: put before every prompt; reasoning models have their own and drop it.
-      verifier_deadline_s: seconds that the judgement of one answer may take.
+      deadline_s: seconds that the judgement of one answer may take.
     """
 
     model: str
     task: str
     sampler: SamplerSettings
-    decoding: DecodingSettings = DecodingSettings()
+    decoding: DecodingSettings = dataclasses.field(default_factory=DecodingSettings)
     num_runs: int = 1
-    seed: int = 0
-    batch_size: int = 256
-    dtype: Literal["float32", "bfloat16"] | None = None
-    mesh: MeshSettings = MeshSettings()
-    thinking: bool = True
     system_message: str | None = None
-    verifier_deadline_s: float = 5.0
+    batch_size: int = 256
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16"] | None = None
+    mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
+    deadline_s: float = DEADLINE_S
 
     def __post_init__(self):
+        for name in ("num_runs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.decoding.max_tokens > self.sampler.max_response:
             raise UserError(
-                f"decoding.max_tokens={self.decoding.max_tokens} is more than sampler.max_response="
-                f"{self.sampler.max_response}; raise the latter, which is the room that the sampler has."
+                f"decoding.max_tokens={self.decoding.max_tokens} tokens do not fit into sampler.max_response="
+                f"{self.sampler.max_response}; make them equal."
             )
 
 
 def run_evaluate(settings: EvalSettings, workdir: str | os.PathLike) -> dict[str, Any]:
-    """Evaluates a model, prints its scores and writes results.json; resumes what is unfinished.
-
-    Returns:
-      What results.json holds: `model`, `task`, `decoding`, `seed` and the fields of `phi4r.evals.scores.Scores`.
+    """Evaluates, prints a table, and returns what WORKDIR/results.json holds.
 
     Raises:
-      UserError: for a bad model folder or task, prompts that do not fit, or a workdir with another evaluation.
+      UserError: for a bad model, task or setting, or a workdir that cannot be written or holds another evaluation.
     """
     workdir = pathlib.Path(workdir)
-    task = load_task(
-        settings.task,
-        system_message=settings.system_message,
-        num_runs=settings.num_runs,
-        thinking=settings.thinking,
-    )
-    chat = load_chat(settings.model)
-    _check_prompts(task, chat, settings.sampler.prompt_length)
-    generator, params_digest = _load_generator(settings, chat)
+    task = load_task(settings.task, system_message=settings.system_message)
+    chat = _open_chat(settings, task)
+    generator, provenance = _load_generator(settings, chat)
     result = evaluate(
         generator,
         task,
         workdir=workdir,
         decoding=settings.decoding,
+        num_runs=settings.num_runs,
         seed=settings.seed,
         batch_size=settings.batch_size,
-        deadline_s=settings.verifier_deadline_s,
-        provenance={"params": params_digest, "template": template_digest(chat), "dtype": settings.dtype},
+        deadline_s=settings.deadline_s,
+        provenance=provenance,
     )
-    results = {
-        "model": settings.model,
-        "task": task.name,
-        "decoding": dataclasses.asdict(settings.decoding),
-        "seed": settings.seed,
-        **dataclasses.asdict(result.scores),
-    }
+    print(results_text(result))
+    results = _results(settings, result)
     with atomic_path(workdir / RESULTS_FILE) as partial:
         partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(format_results(results))
     return results
 
 
-def format_results(results: Mapping[str, Any]) -> str:
-    """Returns the results of `run_evaluate` as a few lines to read."""
-    decoding = results["decoding"]
-    how = f"temperature {decoding['temperature']:g}" if decoding["temperature"] else "greedy"
-    low, high = results["interval"].values()
-    rows = [("accuracy", f"{100 * results['accuracy']:.1f}%   95% interval {100 * low:.1f} to {100 * high:.1f}")]
-    if results["num_runs"] > 1:
+def results_text(result: EvalResult) -> str:
+    """Returns the statistics as lines for a terminal; accuracies in percent, lengths in tokens."""
+    scores = result.scores
+    rows = [("accuracy", _accuracy_text(scores))]
+    if scores.num_runs > 1:
+        k = scores.num_runs
         rows += [
-            (
-                f"{results['num_runs']} runs",
-                f"sd {100 * results['sd']:.1f}, worst {100 * results['worst_run']:.1f}, "
-                f"best {100 * results['best_run']:.1f}",
-            ),
-            (f"pass@{results['num_runs']}", f"{100 * results['pass_at_k']:.1f}%"),
-            (f"majority@{results['num_runs']}", f"{100 * results['majority_at_k']:.1f}%"),
+            ("best, worst run", f"{_percent(scores.best_run)}, {_percent(scores.worst_run)}"),
+            (f"pass@{k}, majority@{k}", f"{_percent(scores.pass_at_k)}, {_percent(scores.majority_at_k)}"),
         ]
     rows += [
-        ("truncated", f"{100 * results['truncated']:.1f}%"),
+        ("truncated", f"{_percent(scores.truncated)} of the responses"),
         (
-            "mean tokens",
-            f"{_tokens(results['mean_tokens'])} (right {_tokens(results['mean_tokens_right'])}, "
-            f"wrong {_tokens(results['mean_tokens_wrong'])})",
+            "tokens",
+            f"{scores.mean_tokens:.0f} a response; right {_tokens(scores.mean_tokens_right)}, "
+            f"wrong {_tokens(scores.mean_tokens_wrong)}",
         ),
     ]
-    width = max(len(name) for name, _ in rows)
-    title = f"{results['task']}: {results['model']}, {results['num_items']} items, {how}"
-    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+    if unjudged := _num_unjudged(result):
+        rows.append(("not judged", f"{unjudged} responses, counted as wrong: see their status in the file"))
+    runs = f"{scores.num_runs} run" + ("s" if scores.num_runs > 1 else "")
+    lines = [f"{result.task}: {scores.num_items} problems, {runs}"]
+    return "\n".join([*lines, *(f"  {name:<24}{value}" for name, value in rows)])
 
 
-def template_digest(chat: Chat) -> str:
-    """Returns a hash of how `chat` turns a prompt into text and ids: of template, system message and tokenizer."""
-    question = [{"role": "user", "content": "What is 1 + 1?"}]
-    rendered = json.dumps([chat.prompt_text(question), chat.prompt_ids(question)])
-    return hashlib.sha256(rendered.encode()).hexdigest()[:16]
-
-
-@jax.jit
-def _checksums(params: Params) -> Params:
-    """Returns a weighted sum of the bits of every leaf, modulo 2^32; integers, so that no mesh changes it."""
-
-    def checksum(leaf: jax.Array) -> jax.Array:
-        bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")).astype(jnp.uint32)
-        weights = 2 * jax.lax.broadcasted_iota(jnp.uint32, bits.shape, bits.ndim - 1) + 1
-        return jnp.sum(bits * weights, dtype=jnp.uint32)
-
-    return jax.tree.map(checksum, params)
-
-
-def _load_generator(settings: EvalSettings, chat: Chat) -> tuple[SamplerGenerator, str]:
-    """Loads the model; returns its generator and a hash of its parameters."""
-    mesh = make_mesh(settings.mesh)
-    model = load_model(settings.model, mesh=mesh, dtype=settings.dtype)
-    tokenizer = chat.tokenizer
-    sampler = Sampler(model.config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh)
-    decoding = SamplingParams(**dataclasses.asdict(settings.decoding))
-    checksums = [f"{int(value):08x}" for value in jax.tree.leaves(_checksums(model.params))]
-    digest = hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
-    return SamplerGenerator(sampler, sampler.unroll(model.params), chat, decoding), digest
-
-
-def _check_prompts(task: Task, chat: Chat, prompt_length: int) -> None:
-    """Refuses prompts that the sampler has no room for, before the model is loaded."""
+def _open_chat(settings: EvalSettings, task: Task) -> Chat:
+    """Opens the chat format, and refuses prompts that do not fit, before the model is loaded."""
+    chat = load_chat(settings.model)
+    if task.system_message is not None:
+        chat = dataclasses.replace(chat, system_message=task.system_message)
+    room = settings.sampler.prompt_length
     lengths = [len(chat.prompt_ids(task.conversation(problem))) for problem in task.problems]
-    if max(lengths) > prompt_length:
-        num_long = sum(length > prompt_length for length in lengths)
+    if max(lengths) > room:
         raise UserError(
-            f"{num_long} prompts of task {task.name} have more than sampler.prompt_length={prompt_length} tokens, "
-            f"the longest {max(lengths)}; raise it to that."
+            f"{sum(length > room for length in lengths)} of {len(lengths)} prompts of task {task.name} have more than "
+            f"sampler.prompt_length={room} tokens, the longest {max(lengths)}; raise it to that."
         )
+    return chat
+
+
+def _load_generator(settings: EvalSettings, chat: Chat) -> tuple[SamplerGenerator, dict[str, str]]:
+    """Loads the model onto the mesh; returns its generator and what identifies it."""
+    mesh = make_mesh(settings.mesh)
+    loaded = load_model(settings.model, mesh=mesh, dtype=settings.dtype)
+    longest = settings.sampler.prompt_length + settings.sampler.max_response
+    if longest > loaded.config.max_positions:
+        _log.warning(
+            "Rows may reach %d tokens; the model was made for %d positions.", longest, loaded.config.max_positions
+        )
+    config = loaded.config.for_length(longest)
+    tokenizer = chat.tokenizer
+    sampler = Sampler(config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh)
+    sampling = SamplingParams(**dataclasses.asdict(settings.decoding))
+    provenance = {**model_provenance(loaded.folder, loaded.params), "dtype": config.param_dtype}
+    with jax.set_mesh(mesh):
+        unrolled = sampler.unroll(loaded.params)
+    return SamplerGenerator(sampler, unrolled, chat, sampling), provenance
+
+
+def _results(settings: EvalSettings, result: EvalResult) -> dict[str, Any]:
+    """Returns the statistics with their protocol, as JSON values."""
+    return {
+        "model": settings.model,
+        "task": settings.task,
+        **dataclasses.asdict(result.scores),
+        "unjudged": _num_unjudged(result),
+        "protocol": result.protocol,
+    }
+
+
+def _num_unjudged(result: EvalResult) -> int:
+    """Counts the responses whose judge was stopped or broke down."""
+    statuses = collections.Counter(response.status for response in result.responses)
+    return statuses["timeout"] + statuses["error"]
+
+
+def _accuracy_text(scores: Scores) -> str:
+    low, high = _percent(scores.interval.low), _percent(scores.interval.high)
+    spread = "" if scores.sd is None else f", sd over runs {100 * scores.sd:.1f}"
+    return f"{_percent(scores.accuracy)} (95% interval {low} to {high}{spread})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
 
 
 def _tokens(mean: float | None) -> str:
-    return "none" if mean is None else f"{mean:.0f}"
+    return "-" if mean is None else f"{mean:.0f}"

@@ -16,11 +16,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from phi4r.data.records import Problem, atomic_path
+from phi4r.data.records import atomic_path
 from phi4r.evals.figures import interval_figure
 from phi4r.evals.page import PAGE
-from phi4r.evals.responses import Response
-from phi4r.evals.scores import Interval
+from phi4r.evals.scores import Interval, Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,21 +80,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str 
     return f'<div class="wide"><table>{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>'
 
 
-def model_entry(greedy: Mapping[str, Any], sampled: Mapping[str, Any]) -> dict[str, Any]:
+def model_entry(greedy: Scores, sampled: Scores) -> dict[str, Any]:
     """Returns the numbers of one model for report.json, `results_table` and `results_figure`; shares are fractions.
 
     Args:
-      greedy: results of one greedy run (`phi4r.evals.experiment.run_evaluate`).
-      sampled: results of several runs at temperature 0.8 on the same items.
+      greedy: of one greedy run.
+      sampled: of several runs at temperature 0.8, on the same items.
     """
     return {
-        "greedy": greedy["accuracy"],
-        "greedy_interval": list(greedy["interval"].values()),
-        "t08": sampled["accuracy"],
-        "sd": sampled["sd"],
-        "interval": list(sampled["interval"].values()),
-        "n": sampled["num_items"],
-        **{name: sampled[name] for name in ("num_runs", "truncated", "mean_tokens")},
+        "greedy": greedy.accuracy,
+        "greedy_interval": [greedy.interval.low, greedy.interval.high],
+        "t08": sampled.accuracy,
+        "sd": sampled.sd,
+        "interval": [sampled.interval.low, sampled.interval.high],
+        "n": sampled.num_items,
+        "num_runs": sampled.num_runs,
+        "truncated": sampled.truncated,
+        "mean_tokens": sampled.mean_tokens,
     }
 
 
@@ -126,7 +127,7 @@ def results_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return table(header, rows, caption=note)
 
 
-def results_figure(models: Mapping[str, Mapping[str, Any]], *, title: str = "Held-out accuracy") -> Figure:
+def results_figure(models: Mapping[str, Mapping[str, Any]], *, title: str) -> Figure:
     """Draws the accuracies of `model_entry` with their intervals."""
     return interval_figure(
         {
@@ -138,29 +139,6 @@ def results_figure(models: Mapping[str, Mapping[str, Any]], *, title: str = "Hel
         },
         title=title,
     )
-
-
-def first_samples(model: str, problems: Sequence[Problem], responses: Sequence[Response], *, num: int) -> list[Sample]:
-    """Returns the responses of the first run to the first `num` problems: no choice, so nothing is embellished.
-
-    Args:
-      model: name to show.
-      problems: of the task.
-      responses: to them.
-      num: how many to return.
-    """
-    first_run = {response.id: response for response in responses if response.run == 0}
-    return [
-        Sample(
-            model=model,
-            prompt=problem.prompt,
-            response=first_run[problem.id].text,
-            reference=problem.answer,
-            correct=first_run[problem.id].correct,
-            num_tokens=first_run[problem.id].num_tokens,
-        )
-        for problem in problems[:num]
-    ]
 
 
 def samples_table(samples: Sequence[Sample]) -> str:

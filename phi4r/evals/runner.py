@@ -49,13 +49,7 @@ class DecodingSettings:
     def __post_init__(self):
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:
             raise UserError(
-                f"decoding needs temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1, not {self}."
-            )
-
-    def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:
-            raise UserError(
-                f"decoding needs temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1, not "
+                "decoding needs temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1, not "
                 f"{self.temperature:g}, {self.top_p:g}, {self.top_k} and {self.max_tokens}."
             )
 

@@ -10,10 +10,14 @@ from phi4r.errors import UserError
 
 
 class StepProblems(NamedTuple):
-    """The problems of a step, and their stable numbers, from which their random keys are made."""
+    """The problems of a step, and their places in the endless sequence, from which their random keys are made.
+
+    Places and not numbers of problems: where an epoch ends inside a step, the same problem may come twice in it, and
+    its two groups must not be the same samples.
+    """
 
     problems: list[Problem]
-    ids: list[int]
+    places: list[int]
 
 
 class ProblemSet:
@@ -24,7 +28,7 @@ class ProblemSet:
     """
 
     def __init__(self, problems: Sequence[Problem], *, seed: int):
-        """Takes the problems; their order here gives them their numbers.
+        """Takes the problems.
 
         Raises:
           UserError: if there are none.
@@ -43,8 +47,9 @@ class ProblemSet:
           num_problems: P, problems in each step of the run.
         """
         places = range(step * num_problems, (step + 1) * num_problems)
-        ids = [int(self._order(place // len(self._problems))[place % len(self._problems)]) for place in places]
-        return StepProblems([self._problems[i] for i in ids], ids)
+        size = len(self._problems)
+        problems = [self._problems[self._order(place // size)[place % size]] for place in places]
+        return StepProblems(problems, list(places))
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._epoch is None or self._epoch[0] != epoch:

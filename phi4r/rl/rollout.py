@@ -73,7 +73,7 @@ class RolloutEngine:
 
         Args:
           unrolled: `sampler.unroll(params)`.
-          asked: the problems of this step and their stable numbers.
+          asked: the problems of this step and their places.
           key: random key of this step.
         """
         started = time.perf_counter()
@@ -81,7 +81,7 @@ class RolloutEngine:
             unrolled,
             [self.chat.prompt_ids(self.task.conversation(problem)) for problem in asked.problems],
             key,
-            prompt_ids=asked.ids,
+            prompt_ids=asked.places,
             num_samples=self.grpo.group_size,
             sampling=SamplingParams(temperature=self.grpo.temperature),
         )

@@ -108,6 +108,8 @@ def _same_based(gold: tuple[str, int] | None, answer: tuple[str, int] | None, an
 def _same_relation(gold: Node, answer: Node) -> bool:
     r"""Compares where at least one side is a relation: a definition, an equation, an inequality."""
     gold, answer = _member(gold), _member(answer)
+    if not isinstance(gold, Relation) and not isinstance(answer, Relation):
+        return _same(gold, answer)
     gold_name, gold_value = _definition(gold)
     answer_name, answer_value = _definition(answer)
     if not isinstance(gold, Relation) and isinstance(answer, Relation) and set(answer.relations) == {EQUALITY}:
@@ -128,15 +130,22 @@ def _member(node: Node) -> Node:
 
 def _definition(node: Node) -> tuple[str | None, Node]:
     """Returns the name and the value of `x = ... = value`; None as the name of everything else."""
-    if isinstance(node, Relation) and set(node.relations) == {EQUALITY}:
-        name = node.terms[0]
-        if isinstance(name, Bracketed) and all(isinstance(i, Expression) and is_name(i.latex) for i in name.items):
-            return ",".join(item.latex for item in name.items), node.terms[-1]
-        if isinstance(name, Text | Expression):
-            latex = name.words if isinstance(name, Text) else name.latex
-            if isinstance(name, Text) or is_name(latex):
-                return latex, node.terms[-1]
-    return None, node
+    if not isinstance(node, Relation) or set(node.relations) != {EQUALITY}:
+        return None, node
+    name = _name(node.terms[0])
+    return (None, node) if name is None else (name, node.terms[-1])
+
+
+def _name(node: Node) -> str | None:
+    """Returns what a node names, `x`, `AB` or `(x,y)`; None if it is no name."""
+    if isinstance(node, Text):
+        return node.words
+    if isinstance(node, Expression):
+        return node.latex if is_name(node.latex) else None
+    if isinstance(node, Bracketed):
+        names = [_name(item) for item in node.items]
+        return None if None in names else ",".join(names)
+    return None
 
 
 def _same_chain(gold: Relation, answer: Relation) -> bool:

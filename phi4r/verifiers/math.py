@@ -64,8 +64,8 @@ def math_equivalent(gold: str, answer: str) -> bool:
     quick = _quickly_equivalent(gold, answer)
     if quick is not None:
         return quick
-    answers = _readings(answer)
-    return any(same_answer(g, a) for form in reference_forms(gold) for g in _readings(form) for a in answers)
+    golds = [reading for form in _evaluated(reference_forms(gold)) for reading in _readings(form)]
+    return any(same_answer(g, a) for g in golds for a in _readings(answer))
 
 
 def reference_forms(gold: str) -> list[str]:
@@ -80,7 +80,7 @@ def reference_forms(gold: str) -> list[str]:
         return [boxed]
     forms = []
     for form in _ALTERNATIVES.split(gold):
-        formulas = [match for match in _FORMULA.finditer(form)]
+        formulas = list(_FORMULA.finditer(form))
         if formulas and _PROSE.search(_FORMULA.sub(" ", form)):
             form = next(group for group in formulas[-1].groups() if group is not None)
         forms.append(form)
@@ -88,31 +88,34 @@ def reference_forms(gold: str) -> list[str]:
 
 
 def _quickly_equivalent(gold: str, answer: str) -> bool | None:
-    """Decides what needs no parser; None for the rest. Bounded: the screen stands before everything else."""
+    """Decides what needs no parser, in bounded time; None for the rest."""
     if gold.strip() == answer.strip():
         return True
-    if refusal(answer) or len(gold) > _MAX_REFERENCE_LENGTH:
+    if len(gold) > _MAX_REFERENCE_LENGTH:
         return False
+    forms = reference_forms(gold)
     normal_answer = normal_form(answer)
+    if normal_answer and any(normal_form(form) == normal_answer for form in forms):
+        return True
+    forms = _evaluated(forms)
+    if refusal(answer) or not normal_answer or not forms:
+        return False
     answer_number = exact_number(normal_answer)
-    undecided = False
-    for form in reference_forms(gold):
-        normal_gold = normal_form(form)
-        if normal_gold == normal_answer and normal_answer:
-            return True
-        gold_number = exact_number(normal_gold)
-        if gold_number and answer_number:
-            if same_number(gold_number, answer_number):
-                return True
-        else:
-            undecided = True
-    undecided |= bool(_LISTED_THOUSANDS.fullmatch(answer) or _LISTED_THOUSANDS.fullmatch(gold))
-    return None if undecided else False
+    gold_numbers = [exact_number(normal_form(form)) for form in forms]
+    if answer_number is None or None in gold_numbers:
+        return None
+    if any(same_number(gold_number, answer_number) for gold_number in gold_numbers):
+        return True
+    return None if len(_readings(answer)) > 1 or len(_readings(gold)) > 1 else False
+
+
+def _evaluated(forms: list[str]) -> list[str]:
+    """Returns the forms that pass the screen; the others are compared as strings only."""
+    return [form for form in forms if not refusal(form)]
 
 
 def _readings(latex: str) -> list[str]:
     """Returns the normal forms of an answer: `1,234` may be a number or a list of two."""
-    readings = [normal_form(latex)]
     if _LISTED_THOUSANDS.fullmatch(latex.strip()):
-        readings.append(normal_form(latex.replace(",", ", ")).replace(",", ";"))
-    return readings
+        return [normal_form(latex), normal_form(latex.replace(",", ";"))]
+    return [normal_form(latex)]

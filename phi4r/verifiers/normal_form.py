@@ -9,7 +9,7 @@ separators, currency, units. Degree and percent signs stay, for they can change 
 import re
 
 from phi4r.verifiers.answers import last_box
-from phi4r.verifiers.latex import closing, join, split_top_level, tokenize
+from phi4r.verifiers.latex import closing, depth, join, split_top_level, tokenize
 
 _UNICODE = str.maketrans(
     {
@@ -92,6 +92,7 @@ _REWRITES = [
 
 _GROUPED_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _MAX_LENGTH = 1000  # characters; longer text is no final answer and is left as it is
+_MAX_DEPTH = 50  # nested brackets, likewise
 _ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, r"\mathbb": 1, "^": 1, "_": 1}
 
 
@@ -102,13 +103,15 @@ def normal_form(latex: str) -> str:
     `\left( 3,\tfrac {\pi}2 \right)` becomes `(3,\frac{\pi}{2})`, `\$32,\!348.` becomes `32348` and
     `864 \mbox{ inches}^2` becomes `864`. A wholly textual answer becomes `\text{...}` in lower case.
     """
-    if len(latex) > _MAX_LENGTH:
+    if latex.isascii() and latex.isdigit():
+        return latex
+    if len(latex) > _MAX_LENGTH or depth(tokenize(latex)) > _MAX_DEPTH:
         return latex.strip()
     boxed = last_box(latex)
     text = (latex if boxed is None else boxed).translate(_UNICODE).strip()
     text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", "", text).strip()
     if r"\begin" not in text:
-        text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # `\\\\frac`: escaped once too often
+        text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # `\\frac`: escaped once too often
     words = _WHOLE_TEXT.fullmatch(text)
     if words and re.search(r"[a-zA-Z]", words[1]):
         return textual(words[1])
@@ -117,10 +120,11 @@ def normal_form(latex: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _drop_unit(text.strip().rstrip(".,;: "))
+    if _GROUPED_THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
     text = re.sub(_TEXT, r" \1 ", text)
     tokens = _drop_doubled_parentheses(_brace_arguments(tokenize(text)))
-    joined = join(_drop_outer_brackets(tokens)).strip()
-    return joined.replace(",", "") if _GROUPED_THOUSANDS.fullmatch(joined) else joined
+    return join(_drop_outer_brackets(tokens)).strip()
 
 
 def textual(words: str) -> str:

@@ -99,15 +99,16 @@ class VerifierPool:
     def warm_up(self, verifier: Verifier) -> None:
         """Starts every worker and loads `verifier` there, so that the first batch does not wait for imports."""
         spec = specification(verifier)
-        workers = [self._idle.get() or self._start(spec) for _ in range(self._num_workers)]
-        try:
-            for worker in workers:
-                worker.begin_load(spec)
-            for worker in workers:
-                worker.finish_loads(self._start_deadline_s)
-        finally:
-            for worker in workers:
-                self._idle.put(worker)
+        with self._lock:  # two callers at once would each hold half of the workers and wait for the other half
+            workers = [self._idle.get() or self._start(spec) for _ in range(self._num_workers)]
+            try:
+                for worker in workers:
+                    worker.begin_load(spec)
+                for worker in workers:
+                    worker.finish_loads(self._start_deadline_s)
+            finally:
+                for worker in workers:
+                    self._idle.put(worker)
 
     def verify_all(self, verifier: Verifier, responses: Sequence[str], references: Sequence[str]) -> list[Verdict]:
         """Returns the verdicts on `responses`, in order.

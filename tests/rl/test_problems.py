@@ -34,19 +34,20 @@ def test_a_step_is_a_pure_function_of_seed_and_number():
 
 def test_the_cut_into_steps_does_not_change_the_order():
     problem_set = ProblemSet(PROBLEMS, seed=3)
-    by_two = [i for step in range(15) for i in problem_set.at_step(step, 2).ids]
-    by_five = [i for step in range(6) for i in problem_set.at_step(step, 5).ids]
+    by_two = [p for step in range(15) for p in problem_set.at_step(step, 2).problems]
+    by_five = [p for step in range(6) for p in problem_set.at_step(step, 5).problems]
     assert by_two == by_five
 
 
-def test_ids_are_the_places_in_the_list():
-    asked = ProblemSet(PROBLEMS, seed=3).at_step(4, 4)
-    assert [PROBLEMS[i] for i in asked.ids] == asked.problems
+def test_a_problem_that_comes_twice_in_a_step_has_two_places():
+    asked = ProblemSet(PROBLEMS[:2], seed=3).at_step(4, 4)
+    assert len({p.id for p in asked.problems}) == 2
+    assert asked.places == [16, 17, 18, 19]
 
 
 def test_seeds_and_epochs_have_orders_of_their_own():
     def order(seed, epoch):
-        return tuple(ProblemSet(PROBLEMS, seed=seed).at_step(epoch, len(PROBLEMS)).ids)
+        return tuple(p.id for p in ProblemSet(PROBLEMS, seed=seed).at_step(epoch, len(PROBLEMS)).problems)
 
     orders = {order(seed, epoch) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9

@@ -33,6 +33,7 @@ def test_aime_integers_are_read_as_the_competition_means_them(answer, value):
 
 
 def test_grouping_commas_are_dropped_where_more_digits_are_allowed():
+    assert integer_answer("10, 080", max_digits=5) is None
     for answer in ("10,080", "10{,}080", r"10,\!080", r"10\,080"):
         assert integer_answer(answer, max_digits=5) == 10080
 

@@ -24,7 +24,7 @@ def probe():
 
 @pytest.fixture(scope="module")
 def pool(probe):
-    with VerifierPool(num_workers=1, deadline_s=1.0, memory_bytes=512 << 20) as pool:
+    with VerifierPool(num_workers=1, deadline_s=2.0, memory_bytes=512 << 20) as pool:
         yield pool
 
 
@@ -42,7 +42,7 @@ def test_a_late_worker_is_killed_replaced_and_counted(probe, pool, hang):
     before = pool.counts.copy()
     started = time.monotonic()
     first, late, second = pool.verify_all(probe, ["a", hang, "b"], ["pid", "pid", "pid"])
-    assert time.monotonic() - started < 6.0
+    assert time.monotonic() - started < 15.0
     assert late == Verdict(False, 0.0, None, "timeout")
     assert first.status == second.status == "ok"
     assert first.answer != second.answer  # another process
@@ -94,7 +94,7 @@ def test_a_pool_works_off_the_main_thread(probe, pool):
     verdicts = []
     thread = threading.Thread(target=lambda: verdicts.extend(pool.verify_all(probe, ["a", "sleep"], ["a", "a"])))
     thread.start()
-    thread.join(timeout=10)
+    thread.join(timeout=30)
     assert [verdict.status for verdict in verdicts] == ["ok", "timeout"]
 
 
