@@ -18,8 +18,8 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["phi4r", "phi4r.*"]),
     package_data={"phi4r.text": ["assets/*"]},
-    # jax >= 0.11.1 does not work with flax <= 0.12.8: the newest pair of each Python version does (3.11: jax 0.10.2 with
-    # flax 0.12.8; 3.12: jax 0.11.2 with flax 0.12.10).
+    # jax >= 0.11.1 does not work with flax <= 0.12.8: the newest pair of each Python version does
+    # (3.11: jax 0.10.2 with flax 0.12.8; 3.12: jax 0.11.2 with flax 0.12.10).
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",
@@ -34,10 +34,9 @@ setuptools.setup(
         "ml-collections>=1.1",
         "numpy>=2.0",
         "sympy>=1.14",
-        "math-verify>=0.9",
-        "latex2sympy2_extended>=1.11",
+        "latex2sympy2_extended[antlr4_13_2]>=1.11",
         "tokenizers>=0.22",
-        "jinja2>=3.1",
+        "jinja2>=3.1.6",
         "jaxtyping>=0.3",
         "beartype>=0.21",
         "absl-py>=2.1",
@@ -54,6 +53,8 @@ setuptools.setup(
             "ruff>=0.9",
             "pre-commit>=4",
             "scipy>=1.14",
+            "math-verify>=0.9",
+            "safetensors>=0.6",
             "tiktoken>=0.9",
             "gguf>=0.17",
             "transformers>=5.0",

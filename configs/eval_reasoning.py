@@ -64,14 +64,14 @@ def tiny() -> ConfigDict:
     """The same path in small: arithmetic chains a little longer than the SFT model was taught."""
     config = paper()
     config.model = "runs/quickstart/sft/params"
-    config.task = "chains:test?num=200&min_ops=6&max_ops=7"
-    config.num_runs = 5
-    config.batch_size = 200
+    config.task = "chains:test?num=100&min_ops=6&max_ops=7"
+    config.num_runs = 3
+    config.batch_size = 100
     config.dtype = "float32"
 
     config.sampler.prompt_length = 24
     config.sampler.max_response = 32
-    config.sampler.rows_per_wave = 200
+    config.sampler.rows_per_wave = 100
 
     config.decoding.max_tokens = 32
     return config

@@ -23,6 +23,7 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
 p { max-width: 48rem; margin: 0 0 .9rem; }
 .wide { overflow-x: auto; }
+.wide + .figures, .figures + p { margin-top: 1.6rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
 caption { caption-side: bottom; text-align: left; color: var(--muted); font-size: .85rem; padding-top: .7rem; }
 th, td { padding: .5rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -30,11 +31,11 @@ th { color: var(--muted); font-weight: 600; font-size: .8rem; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { font-weight: 600; }
 tbody tr:last-child td { border-bottom: 0; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.6rem 2rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.6rem 2rem; }
 figure { margin: 0; }
 figure img { width: 100%; max-width: 40rem; height: auto; display: block; }
 figcaption { color: var(--muted); font-size: .85rem; margin-top: .4rem; }
-.samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+.samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
 article { border: 1px solid var(--line); border-left: 4px solid var(--wrong); border-radius: 8px; padding: .8rem 1rem;
           min-width: 0; }
 article.right { border-left-color: var(--right); }

@@ -12,12 +12,14 @@ from phi4r.evals.report import (
     figure_grid,
     model_entry,
     paragraph,
+    results_figure,
     results_table,
     samples_table,
     write_report,
 )
-from phi4r.evals.responses import read_responses, response_table
+from phi4r.evals.responses import ResponseTable, read_responses, response_table
 from phi4r.evals.runner import RESPONSES_FILE
+from phi4r.evals.scores import PairedTest, paired_test
 from phi4r.metrics.writer import read_metrics
 
 NUM_SAMPLES = 4
@@ -37,11 +39,18 @@ LENGTH_NOTE = (
 
 def model_figures(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the numbers of one model, recomputed from its stored responses."""
-    greedy, sampled = (
-        response_table(read_responses(folder / decoding / RESPONSES_FILE)).scores()
-        for decoding in ("greedy", "sampled")
-    )
-    return model_entry(greedy, sampled)
+    return model_entry(_table(folder / "greedy").scores(), _table(folder / "sampled").scores())
+
+
+def compare(folder: pathlib.Path, before: str, after: str) -> PairedTest:
+    """Returns the paired test of two models at T = 0.8 on the same problems.
+
+    Args:
+      folder: of the evaluations.
+      before: name of model A.
+      after: name of model B.
+    """
+    return paired_test(_table(folder / before / "sampled").correct, _table(folder / after / "sampled").correct)
 
 
 def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str]) -> None:
@@ -53,7 +62,7 @@ def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str]) -> Non
     """
     figures = {name: model_figures(workdir / "evaluation" / name) for name in models}
     sections = [
-        Section("Results", paragraph(ABOUT) + results_table(figures)),
+        Section("Results", _results(workdir, figures)),
         Section("Supervised fine-tuning (Figure 4)", figure_grid(sft_figures(read_metrics(workdir / "sft")))),
         Section("GRPO (Figure 7)", figure_grid(grpo_figures(read_metrics(workdir / "grpo"))) + paragraph(LENGTH_NOTE)),
         Section("Thoughts", samples_table(_samples(workdir, models))),
@@ -64,6 +73,29 @@ def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str]) -> Non
         sections,
         subtitle="The recipe of Phi-4-reasoning and Phi-4-reasoning-plus in small.",
     )
+
+
+def _results(workdir: pathlib.Path, figures: dict[str, dict[str, Any]]) -> str:
+    """Returns the table of models, their bars, and whether GRPO's gain could be chance."""
+    bars = results_figure(figures, title="Held-out accuracy")
+    lines = [
+        f"GRPO against {other} on the same problems at T = 0.8: {100 * test.difference:+.1f} points, 95% interval "
+        f"{100 * test.interval.low:+.1f} to {100 * test.interval.high:+.1f}, p = {test.p_value:.2g}."
+        for other in figures
+        if other not in ("base", "grpo")
+        for test in [compare(workdir / "evaluation", other, "grpo")]
+    ]
+    return (
+        paragraph(ABOUT)
+        + results_table(figures)
+        + "".join(map(paragraph, lines))
+        + figure_grid([(bars, "95% intervals over problems.")])
+    )
+
+
+def _table(folder: pathlib.Path) -> ResponseTable:
+    """Reads the stored responses of one evaluation."""
+    return response_table(read_responses(folder / RESPONSES_FILE))
 
 
 def _samples(workdir: pathlib.Path, models: Sequence[str]) -> list[Sample]:

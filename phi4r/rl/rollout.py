@@ -87,8 +87,8 @@ class RolloutEngine:
         )
         sampled = time.perf_counter()
         texts = decode_responses(samples, self.chat)
-        verdicts = self._judge(asked.problems, texts)
         complete = samples.finish_reason == FINISH_STOP
+        verdicts = self._judge(asked.problems, texts, complete)
         rewards = compute_rewards(
             np.array([verdict.correct for verdict in verdicts]) & complete,
             samples.lengths,
@@ -110,15 +110,18 @@ class RolloutEngine:
         metrics["judge_s"] = time.perf_counter() - sampled
         return Rollout(asked.problems, samples, texts, verdicts, rewards, np.asarray(advantages), metrics)
 
-    def _judge(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-        """Returns a verdict for every response, by the verifier or, where it finds no answer, by the fallback."""
+    def _judge(self, problems: Sequence[Problem], texts: Sequence[str], complete: np.ndarray) -> list[Verdict]:
+        """Returns a verdict for every response, by the verifier or, where it finds no answer, by the fallback.
+
+        The fallback may be slow and dear, so it is not asked about what was cut off, which is wrong whatever it says.
+        """
         asked = [problem for problem in problems for _ in range(self.grpo.group_size)]
         verdicts = self.pool.verify_all(self.task.verifier, texts, [problem.answer for problem in asked])
         if self.fallback is None:
             return verdicts
         return [
-            self.fallback(problem, text) if verdict.status == "no_answer" else verdict
-            for problem, text, verdict in zip(asked, texts, verdicts, strict=True)
+            self.fallback(problem, text) if verdict.status == "no_answer" and whole else verdict
+            for problem, text, verdict, whole in zip(asked, texts, verdicts, complete, strict=True)
         ]
 
     def _think_ok(self, response: list[int]) -> bool:

@@ -26,7 +26,8 @@ class SamplerSettings:
     Attributes:
       prompt_length: tokens that a prompt may have; shorter ones are padded on the left.
       max_response: tokens that a response may have, its end token included.
-      rows_per_wave: rows (prompts x samples) decoded at the same time, or None for all. It bounds the cache:
+      rows_per_wave: rows (prompts x samples) decoded at the same time, or None for all; but never less than the
+        samples of one prompt on each device. It bounds the cache:
         `ModelConfig.kv_cache_bytes(rows_per_wave * (prompt_length + max_response))`.
     """
 
@@ -99,8 +100,10 @@ class Sampler:
           Samples of numpy arrays with len(prompts) * G rows.
 
         Raises:
-          UserError: for an empty prompt or one longer than `prompt_length`.
+          UserError: for no prompts, an empty prompt or one longer than `prompt_length`.
         """
+        if not prompts:
+            raise UserError("there are no prompts to answer; give at least one.")
         sampling = sampling or SamplingParams()
         prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
         tokens, segments = self._pad_left(prompts)
@@ -124,12 +127,13 @@ class Sampler:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *waves)
 
     def _prompts_per_wave(self, num_prompts: int, num_samples: int) -> int:
-        """Returns how many prompts are decoded together: as many as fit, in a multiple of the devices' rows."""
+        """Returns how many prompts are decoded together: a multiple of the shards, at least one group for each."""
         shards = batch_shards(self._mesh) if self._mesh is not None else 1
-        per_wave = num_prompts
-        if self.settings.rows_per_wave is not None:
-            per_wave = min(num_prompts, max(1, self.settings.rows_per_wave // num_samples))
-        return -(-per_wave // shards) * shards
+        all_prompts = -(-num_prompts // shards) * shards
+        if self.settings.rows_per_wave is None:
+            return all_prompts
+        fitting = self.settings.rows_per_wave // num_samples // shards * shards
+        return min(all_prompts, max(shards, fitting))
 
     def _pad_left(self, prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Returns tokens and segment ids [P prompt_length], the prompts at the right end."""

@@ -39,6 +39,14 @@ def test_a_line_cut_anywhere_is_dropped_and_the_next_one_starts_clean(tmp_path):
         assert path.read_bytes() == whole
 
 
+def test_no_text_of_a_model_breaks_a_line(tmp_path):
+    texts = ["two\nlines", "\u2028 and \x85", '"quoted"', "\x00", "\udfff", "🙂"]
+    written = [_response("a", run, text=text, answer=text) for run, text in enumerate(texts)]
+    log = ResponseLog(tmp_path / "responses.jsonl")
+    log.append(written)
+    assert read_responses(log.path) == written
+
+
 @pytest.mark.parametrize("line", ["not json", '{"id": "a"}', "[1]", '{"id": "a", "other": 1}'])
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "responses.jsonl"
@@ -67,6 +75,12 @@ def test_the_table_puts_runs_of_an_item_into_its_row_whatever_their_order_on_dis
 def test_a_right_answer_and_a_wrong_one_of_equal_text_are_two_classes():
     (row,) = response_table([_response("a", 0, answer="6"), _response("a", 1, answer="6", correct=False)]).classes
     assert row[0] != row[1]
+
+
+def test_equal_wrong_answers_outvote_a_right_one():
+    wrong = [_response("a", run, correct=False, answer="7") for run in range(2)]
+    scores = response_table([*wrong, _response("a", 2)]).scores()
+    assert (scores.majority_at_k, scores.pass_at_k, scores.accuracy) == (0.0, 1.0, pytest.approx(1 / 3))
 
 
 def test_all_statistics_come_from_the_file_alone(tmp_path):

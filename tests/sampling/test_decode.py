@@ -1,12 +1,14 @@
 """What is in the rows of Samples: layout, masks, finish reasons, log-probabilities."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from phi4r.model.inputs import make_token_batch
 from phi4r.model.logprobs import token_logprobs
-from phi4r.model.transformer import Transformer
+from phi4r.model.transformer import Transformer, unembed
 from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, SamplingParams
 
 from .conftest import EOS, PAD, PROMPTS
@@ -47,14 +49,13 @@ def test_a_response_stops_at_its_first_end_token_which_counts(samples):
             assert len(response) == 10 and EOS not in response
 
 
-def test_an_end_token_at_the_last_place_is_a_stop(policy, unrolled):
-    whole = policy.sampler(max_response=10).sample(unrolled, PROMPTS, KEY, num_samples=NUM_SAMPLES)
-    row = next(i for i, length in enumerate(whole.lengths) if 1 < length < 10)
-    length = int(whole.lengths[row])
+def test_an_end_token_at_the_last_place_is_a_stop(sampler, unrolled, samples):
+    row = next(i for i, length in enumerate(samples.lengths) if 1 < length < 10)
+    length = int(samples.lengths[row])
     limited = SamplingParams(max_tokens=length)
-    samples = policy.sampler().sample(unrolled, PROMPTS, KEY, num_samples=NUM_SAMPLES, sampling=limited)
-    assert (samples.lengths[row], samples.finish_reason[row]) == (length, FINISH_STOP)
-    assert samples.lengths.max() == length and FINISH_LENGTH in samples.finish_reason
+    cut = sampler.sample(unrolled, PROMPTS, KEY, num_samples=NUM_SAMPLES, sampling=limited)
+    assert (cut.lengths[row], cut.finish_reason[row]) == (length, FINISH_STOP)
+    assert cut.lengths.max() == length and FINISH_LENGTH in cut.finish_reason
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.8])
@@ -62,8 +63,8 @@ def test_log_probabilities_of_the_cached_decoder_are_those_of_the_trainer(policy
     sampling = SamplingParams(temperature=temperature)
     samples = sampler.sample(unrolled, PROMPTS, KEY, num_samples=NUM_SAMPLES, sampling=sampling)
     batch = make_token_batch(samples.tokens, samples.segment_ids, samples.response_mask)
-    scored, _ = token_logprobs(
-        Transformer(policy.config), policy.params, batch, chunk_size=7, temperature=temperature
+    scored, _ = jax.jit(functools.partial(token_logprobs, Transformer(policy.config), chunk_size=7))(
+        policy.params, batch, temperature=temperature
     )
     drawn = samples.response_mask[:, 1:]
     np.testing.assert_allclose(samples.logprobs[:, 1:][drawn], np.asarray(scored)[:, :-1][drawn], atol=1e-5, rtol=0)
@@ -72,14 +73,11 @@ def test_log_probabilities_of_the_cached_decoder_are_those_of_the_trainer(policy
 
 
 def test_greedy_responses_take_the_likeliest_token_at_every_step(policy, sampler, unrolled):
-    samples = sampler.sample(unrolled, PROMPTS, KEY, sampling=SamplingParams(temperature=0.0))
+    greedy = SamplingParams(temperature=0.0)
+    samples = sampler.sample(unrolled, PROMPTS, KEY, num_samples=NUM_SAMPLES, sampling=greedy)
+    batch = make_token_batch(samples.tokens, samples.segment_ids, samples.response_mask)
     model = Transformer(policy.config)
-    for row, prompt in enumerate(PROMPTS[:3]):
-        ids = list(prompt)
-        for _ in range(int(samples.lengths[row])):
-            tokens = np.array([ids], np.int32)
-            positions = np.arange(len(ids), dtype=np.int32)[None]
-            hidden, _ = model.apply({"params": policy.params}, tokens, np.ones_like(tokens), positions)
-            logits = model.apply({"params": policy.params}, hidden[:, -1], method="unembed")
-            ids.append(int(logits[0].argmax()))
-        assert samples.tokens[row][samples.response_mask[row]].tolist() == ids[len(prompt) :]
+    hidden, _ = model.apply({"params": policy.params}, batch.tokens, batch.segment_ids, batch.positions)
+    likeliest = unembed(hidden, policy.params).argmax(axis=-1)
+    drawn = samples.response_mask[:, 1:]
+    np.testing.assert_array_equal(samples.tokens[:, 1:][drawn], np.asarray(likeliest)[:, :-1][drawn])

@@ -43,7 +43,15 @@ def test_a_top_k_beyond_the_vocabulary_keeps_all():
 
 @pytest.mark.parametrize(
     ("top_p", "expected"),
-    [(0.02, [2]), (0.45, [2]), (0.55, [1, 2]), (0.75, [1, 2]), (0.85, [1, 2, 3]), (0.92, [0, 1, 2, 3]), (1.0, [*range(5)])],
+    [
+        (0.02, [2]),
+        (0.45, [2]),
+        (0.55, [1, 2]),
+        (0.75, [1, 2]),
+        (0.85, [1, 2, 3]),
+        (0.92, [0, 1, 2, 3]),
+        (1.0, [*range(5)]),
+    ],
 )
 def test_top_p_keeps_the_smallest_set_that_reaches_p(top_p, expected):
     logits = jnp.log(rows([0.07, 0.3, 0.5, 0.1, 0.03]))
@@ -112,8 +120,9 @@ def test_a_row_does_not_depend_on_its_neighbours():
     logits = jax.random.normal(jax.random.key(0), (6, 11))
     keys = jax.random.split(jax.random.key(1), 6)
     params = SamplingParams(temperature=1.3, top_p=0.9)
-    together, _ = choose_tokens(logits, keys, params)
-    apart = [int(choose_tokens(logits[i : i + 1], keys[i : i + 1], params)[0][0]) for i in (3, 0, 5)]
+    together, _ = jax.jit(choose_tokens)(logits, keys, params)
+    alone = jax.jit(choose_tokens)
+    apart = [int(alone(logits[i : i + 1], keys[i : i + 1], params)[0][0]) for i in (3, 0, 5)]
     assert apart == [int(together[i]) for i in (3, 0, 5)]
 
 

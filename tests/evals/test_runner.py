@@ -1,0 +1,214 @@
+import json
+import random
+
+import pytest
+
+from phi4r.data.records import Problem
+from phi4r.errors import UserError
+from phi4r.evals.responses import read_responses, summarise
+from phi4r.evals.runner import PROTOCOL_FILE, RESPONSES_FILE, DecodingSettings, evaluate
+from phi4r.evals.tasks import Task
+from phi4r.sampling.generator import Completion
+from phi4r.verifiers import IntegerVerifier
+
+DECODING = DecodingSettings(max_tokens=100)
+
+
+class Recorded:
+    """A generator that answers every problem rightly with probability 1/2, and remembers what it was asked."""
+
+    def __init__(self, *, die_at_call=None):
+        self.calls = []
+        self._die_at_call = die_at_call
+
+    def __call__(self, conversations, *, num_samples, seed):
+        prompts = [conversation[-1]["content"] for conversation in conversations]
+        self.calls.append((prompts, num_samples, seed))
+        if len(self.calls) == self._die_at_call:
+            raise KeyboardInterrupt
+        return [[self._answer(prompt, seed, sample) for sample in range(num_samples)] for prompt in prompts]
+
+    @staticmethod
+    def _answer(prompt, seed, sample):
+        answer = int(prompt) + random.Random(f"{prompt}/{seed}/{sample}").randrange(2)
+        return Completion(f"<think> hm </think>\\boxed{{{answer}}}", 5 + answer, "stop")
+
+    @property
+    def num_asked(self):
+        return sum(len(prompts) * num_samples for prompts, num_samples, _ in self.calls)
+
+
+def _task(num=7, **changes):
+    problems = tuple(Problem(f"p{i}", str(i), str(i)) for i in range(num))
+    return Task(**{"name": "count", "problems": problems, "verifier": IntegerVerifier(thinking=True), **changes})
+
+
+def _cells(path):
+    return [(response.id, response.run) for response in read_responses(path)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(generator, task=None, **changes):
+        arguments = {"decoding": DECODING, "num_runs": 3, "batch_size": 4, **changes}
+        return evaluate(generator, task or _task(), workdir=tmp_path / "eval", **arguments)
+
+    return run
+
+
+def test_every_problem_is_asked_once_a_run_and_all_figures_come_from_the_file(run, tmp_path):
+    generator = Recorded()
+    result = run(generator)
+    path = tmp_path / "eval" / RESPONSES_FILE
+    assert sorted(_cells(path)) == sorted((f"p{i}", run) for i in range(7) for run in range(3))
+    assert generator.num_asked == 21
+    assert all(len(prompts) * num_samples <= 4 for prompts, num_samples, _ in generator.calls)
+    assert result.scores == summarise(path)
+    assert list(result.responses) == read_responses(path)
+
+
+def test_verdicts_and_lengths_are_those_of_the_answers(run):
+    def generator(conversations, *, num_samples, seed):
+        texts = ["</think>\\boxed{0}", "</think>\\boxed{9}", "<think> cut \\boxed{2}", "</think> no box"]
+        reasons = ["stop", "stop", "length", "stop"]
+        return [[Completion(texts[i], 10 * i, reasons[i])] for i in range(len(conversations))]
+
+    result = run(generator, _task(4), num_runs=1)
+    assert [r.correct for r in result.responses] == [True, False, False, False]
+    assert [r.answer for r in result.responses] == ["0", "9", None, None]
+    assert [r.status for r in result.responses] == ["ok", "ok", "no_answer", "no_answer"]
+    scores = result.scores
+    assert (scores.accuracy, scores.truncated, scores.mean_tokens_right, scores.mean_tokens_wrong) == (
+        0.25,
+        0.25,
+        0,
+        20,
+    )
+
+
+def test_runs_are_asked_together_where_they_fit_into_a_batch(run):
+    generator = Recorded()
+    run(generator, batch_size=15)
+    assert [(len(prompts), num_samples) for prompts, num_samples, _ in generator.calls] == [(7, 2), (7, 1)]
+
+
+def test_every_batch_has_randomness_of_its_own(run):
+    generator = Recorded()
+    run(generator)
+    seeds = [seed for _, _, seed in generator.calls]
+    assert len(set(seeds)) == len(seeds) == 6
+
+
+def test_the_seed_decides_the_answers(tmp_path):
+    def texts(seed, folder):
+        result = evaluate(Recorded(), _task(), workdir=tmp_path / folder, decoding=DECODING, num_runs=3, seed=seed)
+        return [response.text for response in result.responses]
+
+    assert texts(1, "a") == texts(1, "b") != texts(2, "c")
+
+
+@pytest.mark.parametrize("die_at_call", [1, 2, 5])
+def test_a_run_that_was_killed_goes_on_without_asking_twice(run, die_at_call, tmp_path):
+    first, second = Recorded(die_at_call=die_at_call), Recorded()
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    stored = read_responses(tmp_path / "eval" / RESPONSES_FILE)
+    result = run(second)
+    assert second.num_asked == 21 - len(stored)
+    assert list(result.responses[: len(stored)]) == stored
+    assert len(set(_cells(tmp_path / "eval" / RESPONSES_FILE))) == 21
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200, 301])
+def test_a_run_that_was_killed_in_the_middle_of_a_line_asks_for_that_line_again(run, cut, tmp_path):
+    whole = run(Recorded())
+    path = tmp_path / "eval" / RESPONSES_FILE
+    path.write_bytes(path.read_bytes()[:-cut])
+    stored = read_responses(path)
+    generator = Recorded()
+    result = run(generator)
+    assert 0 < generator.num_asked == 21 - len(stored)
+    assert list(result.responses[: len(stored)]) == stored == list(whole.responses[: len(stored)])
+    assert sorted(_cells(path)) == sorted((f"p{i}", run) for i in range(7) for run in range(3))
+
+
+def test_a_finished_evaluation_asks_nothing_and_gives_the_same_scores(run):
+    first = run(Recorded())
+    generator = Recorded()
+    again = run(generator)
+    assert generator.calls == []
+    assert again == first
+
+
+def test_more_runs_extend_an_evaluation_and_fewer_look_at_its_beginning(run):
+    first = run(Recorded(), num_runs=2)
+    generator = Recorded()
+    longer = run(generator, num_runs=4)
+    assert generator.num_asked == 14
+    assert longer.responses[:14] == first.responses
+    assert longer.scores.num_runs == 4
+    assert run(Recorded(), num_runs=2).scores == first.scores
+
+
+def test_the_tasks_own_number_of_runs_is_the_default(run):
+    assert run(Recorded(), _task(num_runs=2), num_runs=None).scores.num_runs == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        (
+            {"decoding": DecodingSettings(temperature=0.0, max_tokens=100)},
+            "decoding.temperature was 0.8 and is now 0.0",
+        ),
+        ({"seed": 5}, "seed was 0 and is now 5"),
+        ({"provenance": {"weights": "b"}}, "provenance.weights was 'a' and is now 'b'"),
+        ({"task": _task(system_message="Think.")}, "system_message was None"),
+        ({"task": _task(verifier=IntegerVerifier())}, "verifier.fields.thinking was True and is now False"),
+        ({"task": _task(8)}, "num_items was 7 and is now 8"),
+        ({"deadline_s": 9.0}, "deadline_s was 5.0"),
+    ],
+)
+def test_another_protocol_in_the_same_folder_is_refused(run, changes, name, tmp_path):
+    run(Recorded(), provenance={"weights": "a"})
+    stored = (tmp_path / "eval" / RESPONSES_FILE).read_bytes()
+    generator = Recorded()
+    with pytest.raises(UserError, match=f"under another protocol: {name}"):
+        run(generator, **{"provenance": {"weights": "a"}, **changes})
+    assert generator.calls == [] and (tmp_path / "eval" / RESPONSES_FILE).read_bytes() == stored
+
+
+def test_the_protocol_says_how_the_answers_were_made(run, tmp_path):
+    result = run(Recorded(), provenance={"template": "abc"})
+    protocol = json.loads((tmp_path / "eval" / PROTOCOL_FILE).read_text())
+    assert protocol == result.protocol
+    assert protocol["decoding"] == {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "max_tokens": 100}
+    assert protocol["verifier"] == {
+        "type": "phi4r.verifiers.exact:IntegerVerifier",
+        "fields": {"thinking": True, "max_digits": 18},
+    }
+    assert protocol["provenance"] == {"template": "abc"} and protocol["problems"] == _task().digest()
+    assert {"phi4r", "jax"} < set(protocol["versions"])
+
+
+def test_responses_without_a_protocol_and_a_damaged_one_are_refused(run, tmp_path):
+    run(Recorded())
+    protocol = tmp_path / "eval" / PROTOCOL_FILE
+    protocol.write_text('{"task": ')
+    with pytest.raises(UserError, match=r"protocol\.json is damaged"):
+        run(Recorded())
+    protocol.unlink()
+    with pytest.raises(UserError, match=r"has responses but no protocol\.json"):
+        run(Recorded())
+
+
+@pytest.mark.parametrize("changes", [{"num_runs": 0}, {"batch_size": 0}])
+def test_counts_below_one_are_refused(run, changes):
+    with pytest.raises(UserError, match="num_runs >= 1 and batch_size >= 1"):
+        run(Recorded(), **changes)
+
+
+@pytest.mark.parametrize("changes", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}])
+def test_impossible_decoding_is_refused(changes):
+    with pytest.raises(UserError, match="decoding needs temperature >= 0"):
+        DecodingSettings(**changes)
