@@ -45,6 +45,24 @@ def build(cls: type[T], section: Mapping[str, Any], *, where: str) -> T:
     return cls(**values)
 
 
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Returns the dotted name and both values of the first place where two nested mappings differ; None if nowhere.
+
+    A place that one of them lacks counts as None there.
+    """
+    old, new = _leaves(before), _leaves(now)
+    name = next((name for name in [*old, *new] if old.get(name) != new.get(name)), None)
+    return None if name is None else (name, old.get(name), new.get(name))
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested mappings under dotted names."""
+    if not isinstance(values, Mapping) or not values:
+        return {prefix: values}
+    parts = (_leaves(value, f"{prefix}.{key}" if prefix else key) for key, value in values.items())
+    return {name: value for part in parts for name, value in part.items()}
+
+
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """Returns `value` as the type `hint`; ints become floats, lists tuples, mappings nested dataclasses."""
     if dataclasses.is_dataclass(hint):

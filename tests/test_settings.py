@@ -5,7 +5,7 @@ import ml_collections
 import pytest
 
 from phi4r.errors import UserError
-from phi4r.settings import build
+from phi4r.settings import build, first_difference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +87,10 @@ def test_what_does_not_fit_is_refused_by_its_dotted_name(changes, message):
 def test_a_missing_key_is_named_with_the_way_to_give_it():
     with pytest.raises(UserError, match=r"config.learning_rate is missing; .*--config.learning_rate="):
         build(Settings, {"schedule": {"warmup_steps": 1}}, where="config")
+
+
+def test_the_first_difference_of_nested_values_is_named():
+    before = {"a": 1, "b": {"c": [1, 2], "d": {}}}
+    assert first_difference(before, {"a": 1, "b": {"c": [1, 2], "d": {}}}) is None
+    assert first_difference(before, {"a": 1, "b": {"c": [1, 3], "d": {}}}) == ("b.c", [1, 2], [1, 3])
+    assert first_difference({"a": 1}, {"a": 1, "e": 5}) == ("e", None, 5)

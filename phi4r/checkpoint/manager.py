@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from phi4r.checkpoint.donation import owned_copy
 from phi4r.errors import UserError
+from phi4r.settings import first_difference
 
 _log = logging.getLogger(__name__)
 _TEMPORARY = ".orbax-checkpoint-tmp"
@@ -179,19 +180,11 @@ def _make_writable(directory: pathlib.Path) -> None:
 
 def _refuse_changes(where: pathlib.Path, stored: dict[str, Any], ours: dict[str, Any], allow_changed: bool) -> None:
     """Raises UserError at the first difference between the metadata of a checkpoint and of this run."""
-    if allow_changed or stored == ours:
+    difference = first_difference(stored, ours)
+    if allow_changed or difference is None:
         return
-    before, now = _flatten(stored), _flatten(ours)
-    name = next(name for name in [*before, *now] if before.get(name) != now.get(name))
+    name, before, now = difference
     raise UserError(
-        f"checkpoint {where} was made with {name}={before.get(name)}, this run has {now.get(name)}; continue with the "
+        f"checkpoint {where} was made with {name}={before}, this run has {now}; continue with the "
         "old value, use another workdir, or permit it with allow_changed."
     )
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns nested JSON objects as one, with dotted names."""
-    if not isinstance(values, dict) or not values:
-        return {prefix: values}
-    parts = (_flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in values.items())
-    return {name: value for part in parts for name, value in part.items()}

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from phi4r.evals.scores import Interval
 
@@ -21,7 +21,6 @@ Estimate = tuple[float, Interval | None]  # a share and its interval
 COLOURS = ("#2f6bd0", "#e0752d", "#2a9d6f", "#9a5cc6", "#c9a227", "#5b6675")
 _INK, _MUTED, _GRID = "#1f2733", "#5b6675", "#e6e9ef"
 _SIZE_INCHES = (5.2, 3.3)
-_PERCENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6) + 0.0:g}%")  # 0.0 is added to drop the sign of -0
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -105,7 +104,7 @@ def scatter_figure(
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         if percent_x:
-            axes.xaxis.set_major_formatter(_PERCENT)
+            axes.xaxis.set_major_formatter(_percent)
     return figure
 
 
@@ -141,9 +140,9 @@ def interval_figure(groups: Mapping[str, Mapping[str, Estimate]], *, title: str,
                 )
         axes.set_xticks(range(len(groups)), list(groups), color=_INK)
         axes.set_ylim(0.0, 1.0)
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(_percent)
         if len(names) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.28), ncols=len(names))
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.24), ncols=len(names))
     return figure
 
 
@@ -179,7 +178,12 @@ def _scale_y(axes: Axes, percent: bool) -> None:
     if percent:
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -0.02), min(max(high, 0.02), 1.02))
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(_percent)
+
+
+def _percent(share: float, _: int) -> str:
+    """Labels a tick: 0.5 is "50%", 0.015 "1.5%"."""
+    return f"{round(100 * share, 6) + 0.0:g}%"  # 0.0 is added to drop the sign of -0
 
 
 def _floats(values: Sequence[float | None]) -> np.ndarray:

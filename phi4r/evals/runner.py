@@ -23,6 +23,7 @@ from phi4r.evals.scores import Scores
 from phi4r.evals.tasks import Task
 from phi4r.metrics.progress import Progress
 from phi4r.sampling.generator import Completion, Generator
+from phi4r.settings import first_difference
 from phi4r.verifiers.pool import DEADLINE_S, VerifierPool
 from phi4r.verifiers.specification import specification
 
@@ -211,22 +212,12 @@ def _settle_protocol(workdir: pathlib.Path, protocol: dict[str, Any]) -> None:
             partial.write_text(json.dumps(protocol, indent=2) + "\n", encoding="utf-8")
         return
     try:
-        stored = _flat(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
+        difference = first_difference(json.loads(path.read_text(encoding="utf-8")), protocol)
+    except ValueError as error:
         raise UserError(f"{path} is damaged; use another --workdir.") from error
-    asked = _flat(protocol)
-    changed = sorted(key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key))
-    if changed:
-        key = changed[0]
+    if difference is not None:
+        name, before, now = difference
         raise UserError(
-            f"{workdir} holds an evaluation under another protocol: {key} was {stored.get(key)!r} and is now "
-            f"{asked.get(key)!r}; use another --workdir, or delete this one."
+            f"{workdir} holds an evaluation under another protocol: {name} was {before!r} and is now {now!r}; "
+            "use another --workdir, or delete this one."
         )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested dicts under dotted names."""
-    leaves = {}
-    for key, value in tree.items():
-        leaves.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return leaves

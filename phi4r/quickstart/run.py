@@ -22,10 +22,12 @@ from typing import Any
 
 import phi4r
 from phi4r.data.records import atomic_path
+from phi4r.errors import UserError
 from phi4r.quickstart import stages
 from phi4r.quickstart.report import model_figures, write_quickstart_report
 from phi4r.quickstart.settings import QuickstartSettings
 from phi4r.rl.train import run_grpo
+from phi4r.settings import first_difference
 from phi4r.train.sft import run_sft
 
 MODELS = {"base": "base", "sft": "sft/params", "grpo": "grpo/params"}
@@ -39,6 +41,7 @@ def run_quickstart(settings: QuickstartSettings, workdir: str | os.PathLike) -> 
       UserError: as the stages do.
     """
     workdir = pathlib.Path(workdir)
+    _settle_settings(settings, workdir)
     seed = settings.seed
     sft = dataclasses.replace(settings.sft, seed=seed)
     grpo = dataclasses.replace(settings.grpo, seed=seed)
@@ -66,6 +69,20 @@ def run_quickstart(settings: QuickstartSettings, workdir: str | os.PathLike) -> 
     report = _write_json(workdir, list(models), log.seconds)
     print(f"report: {workdir / 'report.html'}\nmodel:  {workdir / 'hf'}", file=sys.stderr)
     return report
+
+
+def _settle_settings(settings: QuickstartSettings, workdir: pathlib.Path) -> None:
+    """Writes settings.json, or checks that the one in `workdir` is the same: finished stages are not run again."""
+    path = workdir / "settings.json"
+    values = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if not path.exists():
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n")
+        return
+    difference = first_difference(json.loads(path.read_text()), values)
+    if difference is not None:
+        name, before, now = difference
+        raise UserError(f"{workdir} holds a quickstart with {name}={before}, not {now}; use another --workdir.")
 
 
 def _write_json(workdir: pathlib.Path, models: list[str], seconds: dict[str, float]) -> dict[str, Any]:

@@ -58,3 +58,10 @@ def test_scattered_points_are_coloured_by_step():
     first, second = points.get_offsets().filled(np.nan)
     assert np.isnan(first[1]), "a step without a value has no point"
     np.testing.assert_array_equal(second, [0.2, 5.0])
+
+
+def test_shares_are_labelled_in_percent_without_needless_digits():
+    figure = curve_figure({"a": ([1, 2], [0.0, 0.02])}, title="t", percent=True)
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {"0%", "0.5%", "1%", "1.5%", "2%"} <= set(labels)

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from phi4r.errors import UserError
@@ -12,6 +13,8 @@ from phi4r.model.logprobs import token_logprobs
 from phi4r.model.transformer import Transformer, init_params
 from phi4r.rl.grpo import GrpoSettings, group_advantages, grpo_terms, make_grpo_loss
 from phi4r.rl.trajectories import Trajectories
+from phi4r.train.state import create_state
+from phi4r.train.step import make_update_fn
 
 jitted_terms = jax.jit(grpo_terms, static_argnames="settings")
 PLAIN = GrpoSettings(kl_beta=0.0, entropy_gamma=0.0)  # the surrogate alone
@@ -134,6 +137,12 @@ def test_entropy_bonus_does_not_grow_with_length(aggregation):
         sums = terms(jnp.zeros((1, 8)), trajectories(mask, [0.0]), settings, entropy=jnp.full((1, 8), 0.7))
         assert float(sums.total / sums.weight) == pytest.approx(-0.07, abs=1e-7)
         assert metric(sums, "entropy") == pytest.approx(0.7, abs=1e-6)
+
+
+def test_k3_is_clamped_where_it_would_overflow():
+    settings = GrpoSettings(kl_beta=1.0, entropy_gamma=0.0)
+    given = trajectories([[1]], [0.0], sampler=[[-100.0]], ref=[[-1.0]])  # ref/p = e^99
+    assert float(terms([[-100.0]], given, settings).total) == pytest.approx(np.expm1(20.0) - 20.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("gap", [-1e4, -100.0, 100.0, 1e4])
@@ -318,6 +327,39 @@ def test_on_policy_ratio_is_one_and_kl_zero_only_at_the_rollout_temperature(poli
     assert metric(same, "logprob_gap_row_max") == pytest.approx(0.0, abs=1e-5)
     assert metric(same, "kl") == pytest.approx(0.0, abs=1e-6)
     assert metric(other, "logprob_gap") > 1e-2
+
+
+def rearranged(given: Trajectories) -> Trajectories:
+    """The rows in another order, two columns of padding before and one behind, and a row without a response."""
+
+    def change(x):
+        x = x[jnp.array([2, 0, 1])]
+        return jnp.pad(x, [(0, 1)] + [(2, 1)] * (x.ndim - 1))
+
+    return jax.tree.map(change, given)
+
+
+@pytest.mark.parametrize("aggregation", ["sequence_mean", "token_mean"])
+@pytest.mark.parametrize("num_microbatches", [1, 2, 4])
+def test_the_update_does_not_depend_on_micro_batches_padding_order_or_empty_rows(policy, aggregation, num_microbatches):
+    model, params, batch = policy
+    settings = GrpoSettings(kl_beta=0.3, entropy_gamma=0.2, aggregation=aggregation, temperature=0.8)
+    rng = np.random.default_rng(3)
+    given = on_policy(policy, 0.8)
+    moved = [given.sampler_logprobs + rng.normal(scale=0.3, size=(3, 7)).astype(np.float32) for _ in range(2)]
+    given = Trajectories(batch, *moved, given.advantages)
+    loss_fn = make_grpo_loss(model, settings, chunk_size=4)
+
+    def update(given, num_microbatches):
+        update_fn = make_update_fn(loss_fn, optax.sgd(1.0), num_microbatches=num_microbatches)
+        return update_fn(create_state(jax.tree.map(jnp.array, params), optax.sgd(1.0)), given)
+
+    state, metrics = update(given, 1)
+    other, other_metrics = update(rearranged(given), num_microbatches)
+    assert float(metrics["grad_norm"]) > 1e-2 and float(metrics["clip_high"] + metrics["clip_low"]) > 0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), other.params, state.params)
+    for name in metrics:
+        np.testing.assert_allclose(other_metrics[name], metrics[name], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(

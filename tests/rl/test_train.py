@@ -18,7 +18,7 @@ from phi4r.rl.rewards import RewardSettings
 from phi4r.rl.train import GrpoRunSettings, run_grpo
 from phi4r.sampling import SamplerSettings
 from phi4r.settings import build
-from phi4r.sharding import MeshSettings
+from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.train.optim import OptimizerSettings
 from phi4r.train.setup import ModelOverrides
 from phi4r.verifiers.verdict import judged
@@ -150,31 +150,26 @@ def test_nothing_compiles_after_the_first_step(whole):
     assert [line["compiles"] for line in lines[1:]] == [0, 0, 0]
 
 
-def test_the_reward_rises_on_what_the_judge_likes(settings, tmp_path):
-    # Ending a response early pays, whatever it says: a policy that learns it shortens its responses.
+def test_the_policy_learns_what_is_rewarded(settings, tmp_path):
+    # Ending a response pays, whatever it says; cut-off ones are punished.
     reward = dataclasses.replace(settings.reward, think_missing=1.0, incomplete_and_think_missing=-1.0)
     longer = dataclasses.replace(settings, num_steps=12, save_every=12, save_rollouts_every=0, reward=reward)
     run_grpo(longer, tmp_path)
     lines = read_metrics(tmp_path)
-    assert np.mean([line["reward"] for line in lines[-3:]]) > np.mean([line["reward"] for line in lines[:3]]) + 0.2
+    assert np.mean([line["reward"] for line in lines[-3:]]) > lines[0]["reward"] + 0.3
     assert lines[-1]["clipped_share"] < lines[0]["clipped_share"]
     assert not (tmp_path / "rollouts").exists()
 
 
 def test_one_device_starts_like_eight(settings, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "make_mesh", lambda _: one_device_mesh())
+    alone = make_mesh(MeshSettings(), jax.devices()[:1])
+    monkeypatch.setattr(train, "make_mesh", lambda _: alone)
     run_grpo(dataclasses.replace(settings, num_steps=1, num_microbatches=1), tmp_path, fallback=coin)
     rows, expected = (rollouts(workdir)["000001.arrayrecord"] for workdir in (tmp_path, whole))
     assert [row["tokens"] for row in rows] == [row["tokens"] for row in expected]
     line, other = read_metrics(tmp_path)[0], read_metrics(whole)[0]
     for name in ("loss", "entropy", "reward", "grad_norm"):
         assert line[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
-
-
-def one_device_mesh():
-    from phi4r.sharding import make_mesh
-
-    return make_mesh(MeshSettings(), jax.devices()[:1])
 
 
 # What is refused, before anything is written
