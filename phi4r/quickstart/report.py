@@ -80,7 +80,7 @@ def _results(workdir: pathlib.Path, figures: dict[str, dict[str, Any]]) -> str:
     bars = results_figure(figures, title="Held-out accuracy")
     lines = [
         f"GRPO against {other} on the same problems at T = 0.8: {100 * test.difference:+.1f} points, 95% interval "
-        f"{100 * test.interval.low:+.1f} to {100 * test.interval.high:+.1f}, p = {test.p_value:.2g}."
+        f"{100 * test.interval.low:+.1f} to {100 * test.interval.high:+.1f}, {_p_value(test.p_value)}."
         for other in figures
         if other not in ("base", "grpo")
         for test in [compare(workdir / "evaluation", other, "grpo")]
@@ -91,6 +91,11 @@ def _results(workdir: pathlib.Path, figures: dict[str, dict[str, Any]]) -> str:
         + "".join(map(paragraph, lines))
         + figure_grid([(bars, "95% intervals over problems.")])
     )
+
+
+def _p_value(p: float) -> str:
+    """Returns the p-value as text; below a billionth its digits mean nothing."""
+    return "p < 1e-9" if p < 1e-9 else f"p = {p:.2g}"
 
 
 def _table(folder: pathlib.Path) -> ResponseTable:

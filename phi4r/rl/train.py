@@ -140,6 +140,7 @@ def run_grpo(
     problem_set = ProblemSet(task.problems, seed=settings.seed)
     chat = load_chat(settings.init_from)
     tokenizer = chat.tokenizer
+    _ = tokenizer.think_id, tokenizer.end_think_id  # refused here, and not after the first rollout
     sampler = Sampler(config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh)
 
     with contextlib.ExitStack() as stack:

@@ -96,11 +96,14 @@ class Chat:
         Every response counts with the token that ends it, and nothing else does.
 
         Raises:
-          UserError: for a malformed conversation, one without a response, or a template that rewrites contents.
+          UserError: for a malformed conversation, one without a response, a thought for a tokenizer without think
+            tokens, or a template that rewrites contents.
         """
         _check(messages)
         if messages[-1]["role"] != "assistant":
             raise UserError("a conversation to train on must end with an assistant message; add the response.")
+        if any(THINK in message["content"] for message in messages if message["role"] == "assistant"):
+            _ = self.tokenizer.think_id  # a thought spelt in letters would teach nothing that a sampler understands
         parts = self._parts(messages, add_generation_prompt=False)
         if parts is None:
             raise UserError(

@@ -1,7 +1,7 @@
 """Answers a prompt, or every line of a file, with a model folder (Hugging Face or converted).
 
-    phi4r generate runs/quickstart/hf "chain 7 +3 *9 -4 ="
-    phi4r generate MODEL --file=prompts.txt --num_samples=4 --temperature=0.8 --max_tokens=4096
+phi4r generate runs/quickstart/hf "chain 7 +3 *9 -4 ="
+phi4r generate MODEL --file=prompts.txt --num_samples=4 --temperature=0.8 --max_tokens=4096
 """
 
 import argparse
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_tokens", type=int, default=1024, help="limit of an answer (default 1024)")
     parser.add_argument("--prompt_length", type=int, help="room for prompts (default: what the longest one needs)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers (default 0)")
-    parser.add_argument("--dtype", help="float32 or bfloat16 (default: as stored)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of weights and cache (default: as stored)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -161,11 +161,6 @@ def test_think_tags_are_tokens_in_a_response_and_in_the_fixed_system_message(rea
     assert prompt.count(tokenizer.think_id) == prompt.count(tokenizer.end_think_id) == 1
 
 
-def test_a_model_without_think_tokens_spells_the_tags(chats):
-    chat, _ = chats[0]
-    assert trained_text(chat, [user("a"), assistant("<think>b</think>c")]) == "<think>b</think>c<|im_end|>"
-
-
 @settings(max_examples=40, deadline=None)
 @given(messages=PROMPTS)
 def test_another_format_encodes_like_its_rendered_text(chatml, messages):
@@ -236,3 +231,9 @@ def test_the_last_message_must_fit_the_purpose(reasoning):
         reasoning.prompt_ids([user("a"), assistant("b")])
     with pytest.raises(UserError, match="must end with an assistant"):
         reasoning.example([user("a")])
+
+
+def test_a_thought_is_refused_by_a_tokenizer_without_think_tokens(small_folder):
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "<think> so</think>yes"}]
+    with pytest.raises(UserError, match="--reasoning"):
+        load_chat(small_folder).example(messages)
