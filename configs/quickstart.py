@@ -22,7 +22,7 @@ from configs import common
 
 def get_config(size: str = "cpu") -> ConfigDict:
     """Returns the config; `size` is "cpu" or "gpu" (a larger model, longer chains)."""
-    return {"cpu": cpu, "gpu": gpu}[size]()
+    return common.of_size(size, {"cpu": cpu, "gpu": gpu})
 
 
 def cpu() -> ConfigDict:

@@ -1,6 +1,7 @@
 """Every config file loads, is pure data, and fits the dataclasses; the paper's build at full size."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -64,7 +65,9 @@ def test_a_config_builds_its_settings(name, argument, tmp_path, monkeypatch):
     monkeypatch.setattr("phi4r.settings.build", keep)
     with pytest.raises(Stop):
         main.run_experiment(load(name, argument), tmp_path / "run")
-    assert hash(type(built[0])) and "{workdir}" not in repr(built[0])
+    assert dataclasses.is_dataclass(built[0]) and built[0].__dataclass_params__.frozen
+    assert "{workdir}" not in repr(built[0])
+    assert not (tmp_path / "run").exists()
 
 
 class Stop(Exception):

@@ -14,19 +14,18 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 
 # A package imports from lower rows and from itself, never sideways.
 ROWS = (
-    ("typing", "errors", "settings", "metrics", "text", "sharding"),
+    ("errors",),
+    ("typing", "settings"),
+    ("metrics", "text", "sharding"),
     ("model", "verifiers"),
     ("data", "sampling", "checkpoint"),
     ("evals",),
     ("train",),
     ("rl", "curation"),
-    ("main", "tools", "quickstart"),
+    ("tools", "quickstart"),
+    ("main",),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
-# Leaves of row 0 on which everything may stand.
-FOUNDATIONS = ("errors", "settings", "typing")
-# The program may run the quickstart, which is an experiment like the others, but nothing of theirs leads back.
-SIDEWAYS = {("main", "quickstart")}
 
 
 def package_of(path: pathlib.Path) -> str:
@@ -47,57 +46,50 @@ def imports(path: pathlib.Path) -> set[str]:
 
 
 def may_import(importer: str, imported: str) -> bool:
-    return (
-        importer == imported
-        or ROW_OF[imported] < ROW_OF[importer]
-        or (imported in FOUNDATIONS and importer not in FOUNDATIONS)
-        or (importer, imported) in SIDEWAYS
-    )
+    return importer == imported or ROW_OF[imported] < ROW_OF[importer]
 
 
-def names(path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-@pytest.mark.parametrize("path", FILES, ids=names)
-def test_packages_import_from_lower_rows_only(path):
-    importer = package_of(path)
-    imported = {name.split(".")[1] for name in imports(path) if name.startswith("phi4r.")}
-    if importer == "__init__":
-        assert not imported
-        return
-    assert not [name for name in imported if not may_import(importer, name)]
+def test_packages_import_from_lower_rows_only():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in FILES
+        for name in imports(path)
+        if name.startswith("phi4r.") and not may_import(package_of(path), name.split(".")[1])
+    ]
+    assert not wrong
 
 
 def test_every_package_has_its_row():
     packages = {package_of(path) for path in FILES} - {"__init__"}
     assert packages <= set(ROW_OF)
-    assert "settings" in packages and "rl" in packages  # the search finds modules and packages
+    assert {"settings", "rl"} <= packages  # the search finds modules and packages
 
 
 def test_the_order_would_notice():
     assert not may_import("model", "data")
     assert not may_import("sampling", "checkpoint")
     assert not may_import("text", "metrics")
-    assert not may_import("errors", "settings")
-    assert may_import("rl", "train") and may_import("metrics", "errors")
+    assert may_import("rl", "train") and may_import("settings", "errors")
 
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "torch", "transformers"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=names)
-def test_nothing_unpickles_evaluates_or_needs_torch(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert not called & FORBIDDEN_CALLS
-    assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN_MODULES
+def test_nothing_unpickles_evaluates_or_needs_torch():
+    wrong = []
+    for path in FILES:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        used = {call.id for call in calls if isinstance(call, ast.Name)} & FORBIDDEN_CALLS
+        used |= {name.split(".")[0] for name in imports(path)} & FORBIDDEN_MODULES
+        wrong += [f"{path.relative_to(ROOT)} uses {name}" for name in used]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=names)
-def test_no_file_is_longer_than_400_lines(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def test_no_file_is_longer_than_400_lines():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert not {name: length for name, length in lengths.items() if length > 400}
+    assert max(lengths.values()) > 100
 
 
 @pytest.mark.parametrize("package", ["text", "verifiers"])

@@ -181,6 +181,7 @@ def test_one_device_starts_like_eight(settings, whole, tmp_path, monkeypatch):
         ({"problems_per_step": 3}, r"problems_per_step \* grpo.group_size =.*12 rows .* multiple of 16"),
         ({"init_from": "nowhere"}, "nowhere/config.json is missing"),
         ({"task": "riddles:"}, "unknown task 'riddles:'"),
+        ({"sampler": SamplerSettings(prompt_length=5, max_response=8)}, r"has a prompt of \d+ tokens, .*length=5"),
         ({"sampler": SamplerSettings(prompt_length=60, max_response=8)}, r"= 68 tokens, .* made for 64 positions"),
     ],
 )

@@ -20,8 +20,8 @@ def test_help_lists_every_command_without_importing_one(repository):
     assert run.returncode == 0
     for name, module in cli.COMMANDS.items():
         summary = cli._docstring(module).splitlines()[0]
-        assert f" {name} " in run.stdout
-        assert " ".join(summary.split()[:3]) in run.stdout
+        assert name in run.stdout.split()
+        assert " ".join(summary.split()) in " ".join(run.stdout.split())
     assert run.stdout.splitlines()[-1] == "[]"
 
 
