@@ -17,7 +17,7 @@ from phi4r.evals.report import (
     samples_table,
     write_report,
 )
-from phi4r.evals.responses import ResponseTable, read_responses, response_table
+from phi4r.evals.responses import read_responses, response_table, summarise
 from phi4r.evals.runner import RESPONSES_FILE
 from phi4r.evals.scores import PairedTest, paired_test
 from phi4r.metrics.writer import read_metrics
@@ -39,7 +39,7 @@ LENGTH_NOTE = (
 
 def model_figures(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the numbers of one model, recomputed from its stored responses."""
-    return model_entry(_table(folder / "greedy").scores(), _table(folder / "sampled").scores())
+    return model_entry(summarise(folder / "greedy" / RESPONSES_FILE), summarise(folder / "sampled" / RESPONSES_FILE))
 
 
 def compare(folder: pathlib.Path, before: str, after: str) -> PairedTest:
@@ -50,7 +50,8 @@ def compare(folder: pathlib.Path, before: str, after: str) -> PairedTest:
       before: name of model A.
       after: name of model B.
     """
-    return paired_test(_table(folder / before / "sampled").correct, _table(folder / after / "sampled").correct)
+    paths = [folder / model / "sampled" / RESPONSES_FILE for model in (before, after)]
+    return paired_test(*(response_table(read_responses(path)).correct for path in paths))
 
 
 def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str]) -> None:
@@ -96,11 +97,6 @@ def _results(workdir: pathlib.Path, figures: dict[str, dict[str, Any]]) -> str:
 def _p_value(p: float) -> str:
     """Returns the p-value as text; below a billionth its digits mean nothing."""
     return "p < 1e-9" if p < 1e-9 else f"p = {p:.2g}"
-
-
-def _table(folder: pathlib.Path) -> ResponseTable:
-    """Reads the stored responses of one evaluation."""
-    return response_table(read_responses(folder / RESPONSES_FILE))
 
 
 def _samples(workdir: pathlib.Path, models: Sequence[str]) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""The tokenizer files of a Hugging Face folder: reading, copying, and writing without leaving halves behind."""
+"""The tokenizer files of a Hugging Face folder: reading, and writing without leaving halves behind.
 
 import json
 import os
@@ -82,12 +82,3 @@ def write_files(folder: str | os.PathLike, files: Mapping[str, bytes]) -> None:
     finally:
         for path in partial:
             path.unlink(missing_ok=True)
-
-
-def copy_tokenizer(src: str | os.PathLike, dst: str | os.PathLike) -> None:
-    """Copies the tokenizer files and the chat template of `src` into `dst`, byte for byte.
-
-    Raises:
-      UserError: where `src` holds no tokenizer or `dst` cannot be written.
-    """
-    write_files(dst, read_tokenizer_files(src))

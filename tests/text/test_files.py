@@ -1,19 +1,19 @@
 import pytest
 
 from phi4r.errors import UserError
-from phi4r.text.files import copy_tokenizer, write_files
+from phi4r.text.files import read_tokenizer_files, write_files
 
 
-def test_a_tokenizer_is_copied_byte_for_byte(small_folder, tmp_path):
-    copy_tokenizer(small_folder, tmp_path / "new" / "folder")
+def test_tokenizer_files_are_read_and_written_byte_for_byte(small_folder, tmp_path):
+    write_files(tmp_path / "new" / "folder", read_tokenizer_files(small_folder))
     copied = {path.name: path.read_bytes() for path in (tmp_path / "new" / "folder").iterdir()}
     assert copied == {path.name: path.read_bytes() for path in small_folder.iterdir()}
     assert copied.keys() == {"tokenizer.model", "tokenizer_config.json", "chat_template.jinja"}
 
 
-def test_a_folder_without_a_tokenizer_is_not_copied(tmp_path):
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds neither"):
-        copy_tokenizer(tmp_path, tmp_path / "out")
+        read_tokenizer_files(tmp_path)
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from phi4r.errors import UserError
 from phi4r.text.chat import load_chat
-from phi4r.text.files import copy_tokenizer
+from phi4r.text.files import read_tokenizer_files, write_files
 from phi4r.text.reasoning import REASONING_SYSTEM_MESSAGE, write_reasoning_tokenizer
 from phi4r.text.tokenizer import load_tokenizer
 
@@ -91,7 +91,7 @@ def test_every_file_that_names_a_placeholder_follows(write_byte_tokenizer, tmp_p
 
 
 def test_a_folder_can_be_converted_in_place_but_not_twice(small_folder, tmp_path):
-    copy_tokenizer(small_folder, tmp_path)
+    write_files(tmp_path, read_tokenizer_files(small_folder))
     write_reasoning_tokenizer(tmp_path, tmp_path)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()}
     with pytest.raises(UserError, match="already; convert it without --reasoning"):
