@@ -71,7 +71,10 @@ def _fill_workdir(values: Any, workdir: str) -> Any:
 
 
 def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> pathlib.Path:
-    """Makes the workdir and stores the resolved config in it.
+    """Makes the workdir and stores the resolved config in it, as config.json.
+
+    A config.json with other values is kept as config.previous.json: whether a run may go on under a changed config is
+    for the run to say.
 
     Raises:
       UserError: if the folder cannot be made or written.
@@ -82,7 +85,10 @@ def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDic
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial.write_text(text)
-        partial.replace(workdir / "config.json")
+        path = workdir / "config.json"
+        if path.exists() and path.read_text() != text:
+            path.replace(workdir / "config.previous.json")
+        partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir.") from error
     return workdir
@@ -122,9 +128,8 @@ def _fail(message: str) -> NoReturn:
 
 def _main(_: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(
-            logging.WARNING
-        )  # the libraries' own chatter hides the progress line; --verbosity=0 shows it
+        # The libraries' own chatter would hide the progress line; --verbosity=0 shows it.
+        logging.set_verbosity(logging.WARNING)
     try:
         run_experiment(_CONFIG.value, _WORKDIR.value)
     except UserError as error:

@@ -98,11 +98,6 @@ def batch_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of arrays that every device holds whole."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
 def constrain(x: Any, *axes: str | None) -> Any:
     """Tells the compiler how the activation `x` is laid out; does nothing outside `jax.set_mesh`."""
     return nn.with_logical_constraint(x, axes, rules=LOGICAL_RULES)

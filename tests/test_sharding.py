@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from phi4r.errors import UserError
 from phi4r.model.config import PHI4, ModelConfig
@@ -18,7 +18,6 @@ from phi4r.sharding import (
     constrain,
     make_mesh,
     param_shardings,
-    replicated,
 )
 
 # 2 KV heads divide over 2 devices and not over 4; a vocabulary of 61 divides over nothing.
@@ -73,7 +72,7 @@ def test_loss_and_gradients_on_a_mesh_equal_those_of_one_device(name):
     shardings = shardings_of(mesh)
     rows = jax.device_put(batch, batch_sharding(mesh))
     with jax.set_mesh(mesh):
-        step = jax.jit(jax.value_and_grad(loss_fn), out_shardings=(replicated(mesh), shardings))
+        step = jax.jit(jax.value_and_grad(loss_fn), out_shardings=(NamedSharding(mesh, PartitionSpec()), shardings))
         loss, grads = step(jax.device_put(params, shardings), rows)
     expected_loss, expected_grads = on_one_device()
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)

@@ -16,11 +16,6 @@ class SamplingParams:
     top_p: Array | float = 1.0  # [] float32 in (0, 1]; 1 means all
     max_tokens: Array | int = 2**31 - 1  # [] int32, the end token included; at most the sampler's max_response
 
-    @property
-    def changes_support(self) -> bool:
-        """Whether top-k or top-p cut tokens off: the log-probs of the sampler are then not those of the policy."""
-        return int(self.top_k) > 0 or float(self.top_p) < 1.0
-
 
 @typechecked
 def keep_top_k(logits: Float[Array, "B V"], top_k: Int[Array, ""]) -> Float[Array, "B V"]:

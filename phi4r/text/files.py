@@ -1,4 +1,4 @@
-"""The tokenizer files of a Hugging Face folder: reading, and writing without leaving halves behind.
+"""The tokenizer files of a Hugging Face folder: reading, and writing without leaving halves behind."""
 
 import json
 import os

@@ -13,7 +13,7 @@ from phi4r.rl.grpo import GrpoSettings
 from phi4r.rl.problems import StepProblems
 from phi4r.rl.rewards import Rewards, RewardSettings
 from phi4r.rl.rollout import Rollout, RolloutEngine, rollout_metrics, save_rollout
-from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Sampler, SamplerSettings, Samples
+from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Sampler, SamplerSettings, Samples, SamplingParams
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import load_chat
 from phi4r.verifiers.exact import IntegerVerifier
@@ -103,7 +103,7 @@ def test_the_sampler_is_asked_as_the_settings_say(chat):
     _, sampler = roll_out(chat, [RIGHT, WRONG] * 2, num_problems=2, temperature=0.9)
     assert sampler.prompts == [chat.prompt_ids([{"role": "user", "content": p.prompt}]) for p in PROBLEMS[:2]]
     assert sampler.asked["prompt_ids"] == [5, 6] and sampler.asked["num_samples"] == 2
-    assert sampler.asked["sampling"].temperature == 0.9 and not sampler.asked["sampling"].changes_support
+    assert sampler.asked["sampling"] == SamplingParams(temperature=0.9)  # no top-k, no top-p
 
 
 def test_the_fallback_is_asked_only_about_whole_responses_without_an_answer(chat):

@@ -134,10 +134,3 @@ def test_no_value_compiles_anything_anew():
         for temperature, top_k, top_p in [(0.0, 0, 1.0), (0.8, 50, 0.95), (1.5, 2, 0.1)]:
             step(logits, keys, SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p))
     assert compiles.count == 0
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"), [({}, False), ({"temperature": 0.8}, False), ({"top_k": 5}, True), ({"top_p": 0.9}, True)]
-)
-def test_top_k_and_top_p_change_the_support_and_temperature_does_not(params, expected):
-    assert SamplingParams(**params).changes_support is expected
