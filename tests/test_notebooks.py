@@ -17,7 +17,7 @@ import sys
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").iterdir())
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 TIMEOUT_S = 300  # on a busy machine; about 15, 5 and 40 seconds of one core otherwise
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -31,7 +31,6 @@ def cells(path: pathlib.Path, kind: str) -> list[str]:
 
 def test_it_is_a_notebook_of_format_4_without_outputs(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    assert path.suffix == ".ipynb"
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     ids = [cell["id"] for cell in notebook["cells"]]
@@ -75,7 +74,7 @@ def test_every_tool_that_it_names_exists(path):
     from phi4r.tools.cli import COMMANDS
 
     text = "\n".join(cells(path, "markdown"))
-    assert set(re.findall(r"phi4r ([a-z][a-z-]+) ", text.replace("`", " "))) - {"installed"} <= COMMANDS.keys()
+    assert set(re.findall(r"(?:`|^ {4})phi4r ([a-z-]+)", text, re.MULTILINE)) <= COMMANDS.keys()
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in re.findall(r"\bmake ([a-z]+)`", text):
         assert f"\n{target}:" in makefile
