@@ -57,6 +57,7 @@ setuptools.setup(
             "safetensors>=0.6",
             "tiktoken>=0.9",
             "gguf>=0.17",
+            "ipython>=8",
             "transformers>=5.0",
         ],
         "notebooks": ["jupyterlab>=4", "ipywidgets>=8"],

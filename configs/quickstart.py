@@ -97,12 +97,12 @@ def grpo() -> ConfigDict:
     config = ConfigDict()
     config.init_from = "{workdir}/sft/params"
     config.task = "jsonl:{workdir}/problems/rl.jsonl"
-    config.num_steps = 40
+    config.num_steps = 30
     config.problems_per_step = 64
     config.num_microbatches = 1
     config.logprob_chunk = 512
     config.log_every = 1
-    config.save_every = 20
+    config.save_every = 15
     config.keep = 1
     config.save_rollouts_every = 10
     config.model = common.tiny_model()

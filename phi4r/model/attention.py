@@ -36,8 +36,8 @@ def visible(
 @typechecked
 def attend(
     query: Float[Array, "B T N H"],
-    key: Float[Array, "B S K H"],
-    value: Float[Array, "B S K H"],
+    key: Float[Array, "B K S H"],
+    value: Float[Array, "B K S H"],
     query_segments: Int[Array, "B T"],
     query_positions: Int[Array, "B T"],
     key_segments: Int[Array, "B S"],
@@ -74,10 +74,16 @@ def attend(
 def _attend_block(query, query_segments, query_positions, *, key, value, key_segments, key_positions, window):
     """Attention of one block of queries over all keys."""
     batch, length, num_heads, head_dim = query.shape
-    num_kv_heads = key.shape[2]
+    num_kv_heads = key.shape[1]
     grouped = query.reshape(batch, length, num_kv_heads, num_heads // num_kv_heads, head_dim)
-    scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key, preferred_element_type=jnp.float32)
+    grouped = jnp.transpose(grouped, (0, 2, 3, 1, 4))  # batch axes first: the order in which products are made
+    scores = jnp.einsum("bkgth,bksh->bkgts", grouped, key, preferred_element_type=jnp.float32)
     mask = visible(query_segments, query_positions, key_segments, key_positions, window)
-    scores = jnp.where(mask[:, None, None], scores * head_dim**-0.5, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, value).reshape(query.shape)
+    scores = scores * head_dim**-0.5 + jnp.where(mask, 0.0, MASKED)[:, None, None]
+    # exp(scores) is normalised after the product with the values: [T, H] divisions instead of [T, S].
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    mixed = jnp.einsum(
+        "bkgts,bksh->bkgth", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
+    )
+    mixed = (mixed / jnp.sum(weights, axis=-1, keepdims=True)).astype(query.dtype)
+    return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)

@@ -15,8 +15,8 @@ class KVCache:
     on the left with segment 0, which no query sees.
     """
 
-    keys: tuple[Array, ...]  # L arrays [B S K H], rotated
-    values: tuple[Array, ...]  # L arrays [B S K H]
+    keys: tuple[Array, ...]  # L arrays [B K S H], rotated
+    values: tuple[Array, ...]  # L arrays [B K S H]
     segment_ids: Array  # [B S] int32, 0 where empty
     positions: Array  # [B S] int32
     index: Array  # [] int32
@@ -28,8 +28,11 @@ class KVCache:
 
 
 def empty_cache(config: ModelConfig, *, batch: int, capacity: int) -> KVCache:
-    """Returns a cache without tokens; one array a layer, so that a step writes each in place."""
-    shape = (batch, capacity, config.num_kv_heads, config.head_dim)
+    """Returns a cache without tokens; one array a layer, so that a step writes each in place.
+
+    The slots of a head lie together, as attention reads them: no step copies the cache into another order.
+    """
+    shape = (batch, config.num_kv_heads, capacity, config.head_dim)
     layers = range(config.num_layers)
     return KVCache(
         keys=tuple(jnp.zeros(shape, config.dtype) for _ in layers),

@@ -4,8 +4,9 @@ Pre-norm residual blocks of grouped-query attention with rotary positions and a 
 of two layouts, with the same mathematics:
 
 * stacked: the layers on axis 0 of every leaf, run by a scan. For training, checkpoints and sharding.
-* unrolled: a subtree for each layer, q, k, v and gate, up fused, run by a Python loop with an explicit cache. For
-  decoding, where a step reads every weight once and a scan would copy the cache (`phi4r.model.layouts`).
+* unrolled: a subtree for each layer of matrices [out, in], q, k, v and gate, up fused, run by a Python loop with an
+  explicit cache. For decoding, where a step reads every weight once and a scan would copy the cache
+  (`phi4r.model.layouts`).
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from phi4r.model.attention import attend
 from phi4r.model.config import ModelConfig
 from phi4r.model.kv_cache import KVCache
+from phi4r.model.linear import linear
 from phi4r.model.rope import rotary_angles, rotate
 from phi4r.sharding import constrain
 from phi4r.typing import Array, Float, Int, Params, typechecked
@@ -57,25 +59,32 @@ class Attention(nn.Module):
           cached: (keys, values, index) of this layer's cache, or None.
         """
         c = self.config
-        if self.fused:
-            fused = weight(self, "qkv", (c.embed_dim, c.num_heads + 2 * c.num_kv_heads, c.head_dim), QKV_AXES)
-            q, k, v = jnp.split(
-                jnp.einsum("btd,dnh->btnh", x, fused), [c.num_heads, c.num_heads + c.num_kv_heads], axis=2
-            )
-        else:
-            shapes = {"q": c.num_heads, "k": c.num_kv_heads, "v": c.num_kv_heads}
-            q, k, v = (
-                jnp.einsum("btd,dnh->btnh", x, weight(self, name, (c.embed_dim, heads, c.head_dim), axes))
-                for (name, heads), axes in zip(shapes.items(), (QKV_AXES, KV_AXES, KV_AXES), strict=True)
-            )
+        q, k, v = self._project(x)
         q, k = rotate(q, *angles), rotate(k, *angles)
+        k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B K T H], as attention reads them
         if cached is not None:
             cached_keys, cached_values, index = cached
-            k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, index, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, index, axis=1)
-        out = attend(q, k, v, *queries, *keys, window=c.sliding_window)
+            k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, index, axis=2)
+            v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, index, axis=2)
+        mixed = attend(q, k, v, *queries, *keys, window=c.sliding_window)
+        written = None if cached is None else (k, v)
+        if self.fused:
+            o = weight(self, "o", (c.embed_dim, c.num_heads * c.head_dim), ("embed", "heads"))
+            return jnp.einsum("btn,dn->btd", mixed.reshape(*mixed.shape[:2], -1), o), written
         o = weight(self, "o", (c.num_heads, c.head_dim, c.embed_dim), ("heads", "head_dim", "embed"))
-        return jnp.einsum("btnh,nhd->btd", out, o), (k, v)
+        return jnp.einsum("btnh,nhd->btd", mixed, o), written
+
+    def _project(self, x: Array) -> tuple[Array, Array, Array]:
+        """Returns queries [B T N H], keys and values [B T K H] of x [B T D]."""
+        c = self.config
+        if self.fused:
+            num_rows = c.num_heads + 2 * c.num_kv_heads
+            qkv = weight(self, "qkv", (num_rows * c.head_dim, c.embed_dim), ("heads", "embed"))
+            heads = jnp.einsum("btd,nd->btn", x, qkv).reshape(*x.shape[:2], num_rows, c.head_dim)
+            return tuple(jnp.split(heads, [c.num_heads, c.num_heads + c.num_kv_heads], axis=2))
+        q = weight(self, "q", (c.embed_dim, c.num_heads, c.head_dim), QKV_AXES)
+        k, v = (weight(self, name, (c.embed_dim, c.num_kv_heads, c.head_dim), KV_AXES) for name in ("k", "v"))
+        return tuple(jnp.einsum("btd,dnh->btnh", x, w) for w in (q, k, v))
 
 
 class MLP(nn.Module):
@@ -89,13 +98,13 @@ class MLP(nn.Module):
         """Applies the gated MLP at every position."""
         c = self.config
         if self.fused:
-            both = x @ weight(self, "gate_up", (c.embed_dim, 2 * c.mlp_dim), ("embed", "mlp"))
-            gate, up = jnp.split(both, 2, axis=-1)
-        else:
-            gate = x @ weight(self, "gate", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
-            up = x @ weight(self, "up", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
-        hidden = nn.silu(gate) * up
-        return hidden @ weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed"))
+            gate_up = weight(self, "gate_up", (2 * c.mlp_dim, c.embed_dim), ("mlp", "embed"))
+            gate, up = jnp.split(jnp.einsum("btd,fd->btf", x, gate_up), 2, axis=-1)
+            down = weight(self, "down", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
+            return jnp.einsum("btf,df->btd", nn.silu(gate) * up, down)
+        gate = linear(x, weight(self, "gate", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
+        up = linear(x, weight(self, "up", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
+        return linear(nn.silu(gate) * up, weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed")))
 
 
 class Block(nn.Module):

@@ -76,6 +76,7 @@ class RolloutEngine:
           asked: the problems of this step and their places.
           key: random key of this step.
         """
+        jax.block_until_ready(unrolled)  # the update before it ends here, so that the times below are the rollout's own
         started = time.perf_counter()
         samples = self.sampler.sample(
             unrolled,

@@ -11,7 +11,7 @@ BATCH, LENGTH, HEADS, KV_HEADS, HEAD_DIM = 2, 13, 6, 2, 8
 
 def random_inputs(length=LENGTH, seed=0):
     keys = jax.random.split(jax.random.key(seed), 3)
-    shapes = [(BATCH, length, HEADS, HEAD_DIM)] + [(BATCH, length, KV_HEADS, HEAD_DIM)] * 2
+    shapes = [(BATCH, length, HEADS, HEAD_DIM)] + [(BATCH, KV_HEADS, length, HEAD_DIM)] * 2
     return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
 
 
