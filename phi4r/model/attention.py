@@ -82,8 +82,6 @@ def _attend_block(query, query_segments, query_positions, *, key, value, key_seg
     scores = scores * head_dim**-0.5 + jnp.where(mask, 0.0, MASKED)[:, None, None]
     # exp(scores) is normalised after the product with the values: [T, H] divisions instead of [T, S].
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    mixed = jnp.einsum(
-        "bkgts,bksh->bkgth", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
-    )
+    mixed = jnp.einsum("bkgts,bksh->bkgth", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     mixed = (mixed / jnp.sum(weights, axis=-1, keepdims=True)).astype(query.dtype)
     return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)

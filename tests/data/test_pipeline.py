@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from phi4r.data.sources import SequenceSource, write_arrayrecord
 from phi4r.errors import UserError
 from phi4r.settings import build
 from phi4r.text.chat import load_chat
-from phi4r.text.sentencepiece_training import QUICKSTART_MODEL
+from phi4r.text.reasoning import write_reasoning_tokenizer
+from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
 
 FIELDS = ("tokens", "targets", "segment_ids", "positions", "loss_mask")
 
@@ -102,8 +102,9 @@ def test_only_the_response_is_trained_up_to_its_end(chat):
 
 
 def test_the_chat_format_of_a_model_passes_through_whole(tmp_path):
-    shutil.copy(QUICKSTART_MODEL, tmp_path / "tokenizer.model")
-    real_chat = load_chat(tmp_path)
+    write_sentencepiece_folder(QUICKSTART_MODEL.read_bytes(), tmp_path / "base")
+    write_reasoning_tokenizer(tmp_path / "base", tmp_path / "reasoning", system_message=None)
+    real_chat = load_chat(tmp_path / "reasoning")
     rows = [Trace("t", f"{i} + 1 = ? <|im_end|>", f"{i} + 1", f"{i + 1}", "", {}) for i in range(8)]
     data = make_data(real_chat, rows=rows, window=8, global_batch=1, row_length=400)
     taught = list(segments(data.batch(0)))

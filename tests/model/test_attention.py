@@ -30,13 +30,13 @@ def attend_by_hand(query, key, value, segments, positions, window):
         kv_head = n // (HEADS // KV_HEADS)
         seen = [
             s
-            for s in range(key.shape[1])
+            for s in range(key.shape[2])
             if segments[b, s] == segments[b, t] != 0 and 0 <= positions[b, t] - positions[b, s] < (window or 10**9)
         ]
         if seen:
-            scores = key[b, seen, kv_head] @ query[b, t, n] / np.sqrt(HEAD_DIM)
+            scores = key[b, kv_head, seen] @ query[b, t, n] / np.sqrt(HEAD_DIM)
             weights = np.exp(scores - scores.max())
-            out[b, t, n] = weights @ value[b, seen, kv_head] / weights.sum()
+            out[b, t, n] = weights @ value[b, kv_head, seen] / weights.sum()
     return out
 
 
@@ -69,14 +69,14 @@ def test_packed_segments_attend_as_if_apart():
     packed = attend(query, key, value, *rows(*PACKED), *rows(*PACKED))
     for start, stop in ((0, 5), (5, 11)):
         where = rows([1] * (stop - start), range(stop - start))
-        alone = attend(*(x[:, start:stop] for x in (query, key, value)), *where, *where)
+        alone = attend(query[:, start:stop], key[:, :, start:stop], value[:, :, start:stop], *where, *where)
         np.testing.assert_allclose(packed[:, start:stop], alone, atol=1e-6, rtol=0)
 
 
 def test_padding_on_the_left_changes_nothing():
     query, key, value = random_inputs()
     padded = attend(query, key, value, *(rows([0] * 4 + [1] * 9, [0] * 4 + list(range(9))) * 2))
-    alone = attend(*(x[:, 4:] for x in (query, key, value)), *(rows([1] * 9, range(9)) * 2))
+    alone = attend(query[:, 4:], key[:, :, 4:], value[:, :, 4:], *(rows([1] * 9, range(9)) * 2))
     np.testing.assert_allclose(padded[:, 4:], alone, atol=1e-6, rtol=0)
 
 
