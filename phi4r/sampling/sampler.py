@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -63,17 +63,8 @@ class Sampler:
         """
         self.settings = settings
         self._mesh = mesh
-        self.unroll = jax.jit(functools.partial(unroll_params, config=config))
-        self._sample = jax.jit(
-            functools.partial(
-                sample_rows,
-                Transformer(config, unrolled=True),
-                max_response=settings.max_response,
-                eos_ids=tuple(eos_ids),
-                pad_id=pad_id,
-            ),
-            static_argnames="num_samples",
-        )
+        self.unroll = _unroll_fn(config)
+        self._sample = _sample_fn(config, settings.max_response, tuple(eos_ids), pad_id)
         self._pad_id = pad_id
 
     def sample(
@@ -149,6 +140,24 @@ class Sampler:
             tokens[row, length - len(prompt) :] = prompt
             segments[row, length - len(prompt) :] = 1
         return tokens, segments
+
+
+# Samplers of one model and shape share their compiled programs: rollouts, probes and evaluations come to the same ones.
+
+
+@functools.cache
+def _unroll_fn(config: ModelConfig) -> Callable[[Params], Params]:
+    """Returns the jitted change of layout."""
+    return jax.jit(functools.partial(unroll_params, config=config))
+
+
+@functools.cache
+def _sample_fn(config: ModelConfig, max_response: int, eos_ids: tuple[int, ...], pad_id: int) -> Callable[..., Samples]:
+    """Returns the jitted `sample_rows`."""
+    sample = functools.partial(
+        sample_rows, Transformer(config, unrolled=True), max_response=max_response, eos_ids=eos_ids, pad_id=pad_id
+    )
+    return jax.jit(sample, static_argnames="num_samples")
 
 
 @functools.partial(jax.jit, static_argnums=2)
