@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEEDS ?= 1 2 3 4 5
+JOBS ?= 2
 
 .PHONY: help quickstart test lint reproduce clean
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ quickstart: $(VENV)/.core  ## the whole recipe in small, on CPU, to runs/quickst
 	$(BIN)/python -m phi4r.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(VENV)/.test  ## the test suite
-	$(BIN)/python -m pytest -n 2 --dist=worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
 lint: $(VENV)/.test  ## style and imports
 	$(BIN)/ruff check .
