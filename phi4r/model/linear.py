@@ -10,8 +10,8 @@ from phi4r.typing import Array, Float
 def linear(x: Float[Array, "B T D"], weight: Float[Array, "D F"]) -> Float[Array, "B T F"]:
     """Returns x @ weight.
 
-    The automatic gradient of the weight is a product in the order [F, D] that is then transposed; CPUs make that
-    three times as slow as the product in the order of the weight, which is what the rule here asks for.
+    The automatic gradient of the weight is a product in the order [F, D], transposed as it is written, at a third of
+    the speed of a plain product on CPUs. The rule here transposes the narrower of the two factors instead.
     """
     return x @ weight
 
@@ -24,7 +24,11 @@ def _forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     """Returns the gradients of x and weight."""
     x, weight = saved
-    return jnp.einsum("btf,df->btd", grad, weight), jnp.einsum("btd,btf->df", x, grad)
+    x_grad = jnp.einsum("btf,df->btd", grad, weight)
+    if x.shape[-1] <= grad.shape[-1]:
+        return x_grad, jnp.einsum("btd,btf->df", x, grad)
+    # The barrier keeps the compiler from moving the transposition of the small result back to the large factor.
+    return x_grad, jax.lax.optimization_barrier(jnp.einsum("btf,btd->fd", grad, x)).T
 
 
 linear.defvjp(_forward, _backward)

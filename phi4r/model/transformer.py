@@ -66,7 +66,7 @@ class Attention(nn.Module):
             cached_keys, cached_values, index = cached
             k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, index, axis=2)
             v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, index, axis=2)
-        mixed = attend(q, k, v, *queries, *keys, window=c.sliding_window)
+        mixed = attend(q, k, v, *queries, *keys, window=c.sliding_window, same_tokens=cached is None)
         written = None if cached is None else (k, v)
         if self.fused:
             o = weight(self, "o", (c.embed_dim, c.num_heads * c.head_dim), ("embed", "heads"))
@@ -104,7 +104,13 @@ class MLP(nn.Module):
             return jnp.einsum("btf,df->btd", nn.silu(gate) * up, down)
         gate = linear(x, weight(self, "gate", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
         up = linear(x, weight(self, "up", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
-        return linear(nn.silu(gate) * up, weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed")))
+        return _gated_down(gate, up, weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed")))
+
+
+@jax.checkpoint
+def _gated_down(gate: Array, up: Array, down: Array) -> Array:
+    """Returns (silu(gate) * up) @ down; of the activations [B T F] the backward pass keeps gate and up alone."""
+    return linear(nn.silu(gate) * up, down)
 
 
 class Block(nn.Module):

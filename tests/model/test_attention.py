@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,22 +82,35 @@ def test_padding_on_the_left_changes_nothing():
     np.testing.assert_allclose(padded[:, 4:], alone, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("block", [1, 5, 12])
-def test_blocks_of_queries_equal_one_block_and_so_do_their_gradients(monkeypatch, block):
-    inputs, where = random_inputs(), rows(*PACKED)
+def output_and_gradients(inputs, **kwargs):
+    """Returns the output at real positions, and the gradients of a weighted sum of it."""
+    where = rows(*PACKED)
     real = (where[0] > 0)[:, :, None, None]
     target = jax.random.normal(jax.random.key(1), inputs[0].shape)
 
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(inputs):
-        out = attend(*inputs, *where, *where, window=4)
-        return jnp.sum(jnp.where(real, out, 0.0) * target), out
+        out = jnp.where(real, attend(*inputs, *where, *where, **kwargs), 0.0)
+        return jnp.sum(out * target), out
 
-    (_, whole), whole_grads = jax.value_and_grad(loss, has_aux=True)(inputs)
+    (_, out), grads = loss(inputs)
+    return [out, *grads]
+
+
+@pytest.mark.parametrize(("span", "block"), [(13, 1), (13, 5), (1, 13), (4, 13), (12, 13), (6, 4)])
+def test_spans_and_blocks_of_queries_equal_one_block_and_so_do_their_gradients(monkeypatch, span, block):
+    whole = output_and_gradients(random_inputs(), window=4)
+    monkeypatch.setattr(attention, "MIN_SPAN", span)
     monkeypatch.setattr(attention, "QUERY_BLOCK", block)
-    (_, blocked), blocked_grads = jax.value_and_grad(loss, has_aux=True)(inputs)
-    np.testing.assert_allclose(jnp.where(real, blocked, 0.0), jnp.where(real, whole, 0.0), atol=1e-6, rtol=0)
-    for expected, grad in zip(whole_grads, blocked_grads, strict=True):
-        np.testing.assert_allclose(grad, expected, atol=2e-6, rtol=0)
+    in_parts = output_and_gradients(random_inputs(), window=4, same_tokens=True)
+    for expected, part in zip(whole, in_parts, strict=True):
+        np.testing.assert_allclose(part, expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("length", "span"), [(50, 128), (512, 128), (2048, 128), (2049, 256), (32768, 2048)])
+def test_a_row_has_at_most_16_spans_of_at_least_128_positions(length, span):
+    assert attention._span_length(length) == span
 
 
 def test_a_row_of_nothing_but_padding_gives_no_nan_in_value_or_gradient():
