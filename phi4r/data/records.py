@@ -18,8 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from phi4r.errors import UserError
-
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+from phi4r.text.template import Message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +173,16 @@ def write_jsonl(path: str | os.PathLike, rows: Iterable[Problem | Trace | Mappin
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(as_row(row), ensure_ascii=False) + "\n")
+
+
+def write_json(path: str | os.PathLike, values: Any) -> None:
+    """Writes one JSON value, indented, whole or not at all.
+
+    Raises:
+      UserError: if the folder cannot be written.
+    """
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def as_row(row: Problem | Trace | Mapping[str, Any]) -> dict[str, Any]:

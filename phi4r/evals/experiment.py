@@ -9,7 +9,6 @@ A run started again in the same workdir asks only for what is missing; with a la
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -18,12 +17,12 @@ from typing import Any, Literal
 import jax
 
 from phi4r.checkpoint.release import load_model
-from phi4r.data.records import atomic_path
+from phi4r.data.records import write_json
 from phi4r.errors import UserError
 from phi4r.evals.provenance import model_provenance
 from phi4r.evals.runner import DecodingSettings, EvalResult, evaluate
 from phi4r.evals.scores import Scores
-from phi4r.evals.tasks import Task, load_task
+from phi4r.evals.tasks import Task, check_prompts, load_task
 from phi4r.sampling import Sampler, SamplerSettings, SamplingParams
 from phi4r.sampling.generator import SamplerGenerator
 from phi4r.sharding import MeshSettings, make_mesh
@@ -99,8 +98,7 @@ def run_evaluate(settings: EvalSettings, workdir: str | os.PathLike) -> dict[str
     )
     print(results_text(result))
     results = _results(settings, result)
-    with atomic_path(workdir / RESULTS_FILE) as partial:
-        partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(workdir / RESULTS_FILE, results)
     return results
 
 
@@ -134,13 +132,7 @@ def _open_chat(settings: EvalSettings, task: Task) -> Chat:
     chat = load_chat(settings.model)
     if task.system_message is not None:
         chat = dataclasses.replace(chat, system_message=task.system_message)
-    room = settings.sampler.prompt_length
-    lengths = [len(chat.prompt_ids(task.conversation(problem))) for problem in task.problems]
-    if max(lengths) > room:
-        raise UserError(
-            f"{sum(length > room for length in lengths)} of {len(lengths)} prompts of task {task.name} have more than "
-            f"sampler.prompt_length={room} tokens, the longest {max(lengths)}; raise it to that."
-        )
+    check_prompts(task, chat, prompt_length=settings.sampler.prompt_length)
     return chat
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import phi4r
-from phi4r.data.records import Problem, atomic_path
+from phi4r.data.records import Problem, write_json
 from phi4r.errors import UserError
 from phi4r.evals.responses import Response, ResponseLog, response_table
 from phi4r.evals.scores import Scores
@@ -208,8 +208,7 @@ def _settle_protocol(workdir: pathlib.Path, protocol: dict[str, Any]) -> None:
     if not path.exists():
         if (workdir / RESPONSES_FILE).exists():
             raise UserError(f"{workdir} has responses but no {PROTOCOL_FILE}; use another --workdir.")
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(protocol, indent=2) + "\n", encoding="utf-8")
+        write_json(path, protocol)
         return
     try:
         difference = first_difference(json.loads(path.read_text(encoding="utf-8")), protocol)

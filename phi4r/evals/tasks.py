@@ -18,9 +18,11 @@ import pathlib
 from collections import Counter
 from urllib.parse import parse_qsl
 
-from phi4r.data.records import Message, Problem, read_jsonl
+from phi4r.data.records import Problem, read_jsonl
 from phi4r.errors import UserError
 from phi4r.evals.chains import chain_problems
+from phi4r.text.chat import Chat
+from phi4r.text.template import Message
 from phi4r.verifiers.exact import IntegerVerifier
 from phi4r.verifiers.math import MathVerifier
 from phi4r.verifiers.verdict import Verifier
@@ -63,6 +65,29 @@ class Task:
         """Returns a hash of all ids, prompts and references: two tasks of one digest ask the same."""
         rows = [[problem.id, problem.prompt, problem.answer] for problem in self.problems]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def check_prompts(task: Task, chat: Chat, *, prompt_length: int) -> None:
+    """Refuses a task with prompts that a sampler has no room for, before a model is loaded.
+
+    Args:
+      task: whose prompts are rendered.
+      chat: renders them.
+      prompt_length: tokens that a prompt may have (`SamplerSettings.prompt_length`).
+
+    Raises:
+      UserError: naming the longest prompt, if it is too long.
+    """
+    lengths = [len(chat.prompt_ids(task.conversation(problem))) for problem in task.problems]
+    longest = max(lengths)
+    if longest > prompt_length:
+        problem = task.problems[lengths.index(longest)]
+        num_long = sum(length > prompt_length for length in lengths)
+        raise UserError(
+            f"{num_long} of {len(lengths)} prompts of task {task.name} have more than "
+            f"sampler.prompt_length={prompt_length} tokens: problem {problem.id} has a prompt of {longest} tokens, the "
+            f"most; raise sampler.prompt_length={prompt_length} to that, or leave long problems out."
+        )
 
 
 def load_task(spec: str, *, system_message: str | None = None) -> Task:

@@ -21,7 +21,7 @@ import sys
 from typing import Any
 
 import phi4r
-from phi4r.data.records import atomic_path
+from phi4r.data.records import write_json
 from phi4r.errors import UserError
 from phi4r.quickstart import stages
 from phi4r.quickstart.report import model_figures, write_quickstart_report
@@ -76,8 +76,7 @@ def _settle_settings(settings: QuickstartSettings, workdir: pathlib.Path) -> Non
     path = workdir / "settings.json"
     values = json.loads(json.dumps(dataclasses.asdict(settings)))
     if not path.exists():
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(values, indent=2) + "\n")
+        write_json(path, values)
         return
     difference = first_difference(json.loads(path.read_text()), values)
     if difference is not None:
@@ -97,6 +96,5 @@ def _write_json(workdir: pathlib.Path, models: list[str], seconds: dict[str, flo
             **{name: importlib.metadata.version(name) for name in packages},
         },
     }
-    with atomic_path(workdir / "report.json") as partial:
-        partial.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(workdir / "report.json", report)
     return report

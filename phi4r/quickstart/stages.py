@@ -13,7 +13,7 @@ import numpy as np
 
 from phi4r.checkpoint.convert import hf_to_orbax, orbax_to_hf
 from phi4r.checkpoint.release import load_hf_folder, load_params, save_hf_folder
-from phi4r.data.records import atomic_path, write_jsonl
+from phi4r.data.records import write_json, write_jsonl
 from phi4r.errors import UserError
 from phi4r.evals.chains import chain_problems, solve
 from phi4r.evals.experiment import EvalSettings, run_evaluate
@@ -47,8 +47,7 @@ class StageLog:
         started = time.perf_counter()
         stage()
         self.seconds[name] = round(time.perf_counter() - started, 2)
-        with atomic_path(self._path) as partial:
-            partial.write_text(json.dumps(self.seconds, indent=2) + "\n")
+        write_json(self._path, self.seconds)
 
 
 def write_problems(settings: ProblemSettings, folder: pathlib.Path, *, seed: int) -> None:

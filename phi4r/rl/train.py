@@ -23,7 +23,7 @@ from phi4r.checkpoint.manager import CheckpointManager
 from phi4r.checkpoint.release import load_model
 from phi4r.errors import UserError
 from phi4r.evals.probe import Probe, ProbeSettings
-from phi4r.evals.tasks import Task, load_task
+from phi4r.evals.tasks import check_prompts, load_task
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
 from phi4r.metrics.writer import MetricWriter, read_metrics
@@ -36,7 +36,7 @@ from phi4r.rl.scoring import make_score_fn
 from phi4r.rl.trajectories import make_trajectories, samples_to_batch
 from phi4r.sampling import Sampler, SamplerSettings
 from phi4r.sharding import MeshSettings, make_mesh
-from phi4r.text.chat import Chat, load_chat
+from phi4r.text.chat import load_chat
 from phi4r.train.optim import OptimizerSettings, make_optimizer
 from phi4r.train.results import remove_results, write_results
 from phi4r.train.setup import ModelOverrides, check_rows, params_on_mesh, read_model_config, rows_to_mesh
@@ -141,7 +141,7 @@ def run_grpo(
     chat = load_chat(settings.init_from)
     tokenizer = chat.tokenizer
     _ = tokenizer.think_id, tokenizer.end_think_id  # refused here, and not after the first rollout
-    _check_prompts(task, chat, prompt_length=settings.sampler.prompt_length)
+    check_prompts(task, chat, prompt_length=settings.sampler.prompt_length)
     sampler = Sampler(config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh)
 
     with contextlib.ExitStack() as stack:
@@ -212,17 +212,6 @@ def run_grpo(
             workdir, state.params, config=config, source_folder=settings.init_from, export_dtype=settings.export_dtype
         )
     return log.written or read_metrics(workdir)[-1]
-
-
-def _check_prompts(task: Task, chat: Chat, *, prompt_length: int) -> None:
-    """Refuses a prompt without room, which would otherwise stop the run at the step that asks it."""
-    for problem in task.problems:
-        num_tokens = len(chat.prompt_ids(task.conversation(problem)))
-        if num_tokens > prompt_length:
-            raise UserError(
-                f"problem {problem.id} has a prompt of {num_tokens} tokens, but sampler.prompt_length={prompt_length}; "
-                "raise it or leave the problem out."
-            )
 
 
 def _identity(settings: GrpoRunSettings, problems: str) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from phi4r.sampling.decode import FINISH_STOP
 from phi4r.sampling.logits import SamplingParams
 from phi4r.sampling.sampler import Sampler
 from phi4r.text.chat import Chat
+from phi4r.text.template import Message
 from phi4r.typing import Params
-
-Message = dict[str, str]  # {"role": ..., "content": ...}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The host face of the sampler: lists of prompt ids in, Samples out."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -109,9 +110,7 @@ class Sampler:
             rows = (tokens[chosen], wave_segments, keys[chosen])
             if self._mesh is not None:
                 rows = jax.device_put(rows, batch_sharding(self._mesh))
-                with jax.set_mesh(self._mesh):
-                    wave = self._sample(unrolled, *rows, sampling, num_samples=num_samples)
-            else:
+            with contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
                 wave = self._sample(unrolled, *rows, sampling, num_samples=num_samples)
             kept = int(real.sum()) * num_samples
             waves.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[:kept], wave))
