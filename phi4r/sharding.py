@@ -1,30 +1,36 @@
 """Meshes and the one table that says which logical axis lies on which mesh axis.
 
-The mesh has four axes: `data` (plain replicas), `fsdp` (replicas that share one copy of the parameters), `context`
-(parts of a row) and `tensor` (parts of a layer). Parameters and activations name their axes in words (`embed`,
-`heads`, ...); `LOGICAL_RULES` maps words to mesh axes, and nothing else in the code base mentions a mesh axis.
+A config speaks of four axes: `data` (plain replicas), `fsdp` (replicas that share one copy of the parameters), `context`
+(parts of a row) and `tensor` (parts of a layer). The mesh has five: `tensor` is cut into `kv`, which divides the KV
+heads, and `group`, over which each KV head is repeated and its query heads are divided. So 10 KV heads go over 4 or 8
+devices too. Parameters and activations name their axes in words (`embed`, `kv_heads`, ...); `LOGICAL_RULES` maps words
+to mesh axes.
+
+Where `context` is more than 1, every [B T] array on the mesh has its columns in zigzag order (`zigzag_order`): of 2C
+equal parts of a row, device i of C holds parts i and 2C - 1 - i, so that causal attention is as much work on each.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from phi4r.errors import UserError
 
-MESH_AXES = ("data", "fsdp", "context", "tensor")
+MESH_AXES = ("data", "fsdp", "context", "kv", "group")
+TENSOR = ("kv", "group")
 
 LOGICAL_RULES = (
     # Parameters: one dimension over the replicas that share them, one over the parts of a layer.
-    ("embed", "fsdp"),
-    ("vocab", "tensor"),
-    ("heads", "tensor"),
-    ("kv_heads", "tensor"),
-    ("mlp", "tensor"),
+    ("embed", ("fsdp", "context")),
+    ("vocab", TENSOR),
+    ("kv_heads", "kv"),
+    ("queries", "group"),
+    ("mlp", TENSOR),
     ("head_dim", None),
     ("layers", None),
     # Activations.
@@ -44,26 +50,73 @@ class MeshSettings:
     tensor: int = 1
 
 
-def make_mesh(settings: MeshSettings | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    settings: MeshSettings | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    heads: tuple[int, int] | None = None,
+) -> Mesh:
     """Builds the mesh over `devices` (default: all).
 
+    Args:
+      settings: sizes of the axes.
+      devices: what the mesh is made of, of any host.
+      heads: (K, Q), KV heads and query heads of each (`ModelConfig.heads`): what `tensor` has to divide. None where
+        no attention runs on the mesh.
+
     Raises:
-      UserError: if the sizes do not multiply to the number of devices.
+      UserError: if the sizes do not multiply to the number of devices, or `tensor` does not divide the heads.
     """
     devices = jax.devices() if devices is None else devices
     sizes = dataclasses.asdict(settings or MeshSettings())
     text = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
     free = [axis for axis, size in sizes.items() if size == -1]
-    fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+    fixed = math.prod(size for size in sizes.values() if size != -1)
     if len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
         raise UserError(f"mesh {text}: sizes are positive, and at most one may be -1 (all that remain).")
     if free and len(devices) % fixed == 0:
         sizes[free[0]] = len(devices) // fixed
     elif free or fixed != len(devices):
         raise UserError(f"mesh {text} does not fit {len(devices)} devices: the sizes must multiply to that number.")
+    tensor = sizes.pop("tensor")
+    kv, group = (tensor, 1) if heads is None else _divide_heads(tensor, *heads)
     return jax.make_mesh(
-        tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
+        (*sizes.values(), kv, group), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
     )
+
+
+def _divide_heads(tensor: int, num_kv_heads: int, queries: int) -> tuple[int, int]:
+    """Returns (kv, group): kv = gcd(tensor, K) divides the KV heads, the rest the Q query heads of each."""
+    kv = math.gcd(tensor, num_kv_heads)
+    if queries % (tensor // kv):
+        fitting = [n for n in range(1, num_kv_heads * queries + 1) if queries % (n // math.gcd(n, num_kv_heads)) == 0]
+        raise UserError(
+            f"mesh tensor={tensor} does not divide {num_kv_heads * queries} query heads on {num_kv_heads} KV heads; "
+            f"take one of {', '.join(map(str, fitting))}."
+        )
+    return kv, tensor // kv
+
+
+def fitted_spec(mesh: Any, names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+    """Returns over which axes of the mesh each dimension is divided.
+
+    Args:
+      mesh: concrete or abstract.
+      names: the logical axis of each dimension, or None for whole.
+      shape: sizes; a mesh axis that does not divide its dimension is left out, and the dimension repeated over it.
+    """
+    table = dict(LOGICAL_RULES)
+
+    def fit(name: str | None, size: int) -> tuple[str, ...] | str | None:
+        axes = table[name] if name is not None else None
+        chosen: tuple[str, ...] = ()
+        for axis in (axes,) if isinstance(axes, str) else axes or ():
+            divided = size // math.prod(mesh.shape[a] for a in chosen)
+            if mesh.shape[axis] > 1 and divided % mesh.shape[axis] == 0:
+                chosen += (axis,)
+        return chosen[0] if len(chosen) == 1 else chosen or None
+
+    return PartitionSpec(*(fit(name, size) for name, size in zip(names, shape, strict=True)))
 
 
 def param_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
@@ -73,19 +126,13 @@ def param_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
       mesh: from `make_mesh`.
       axes: tree of tuples of logical axis names (`phi4r.model.transformer.param_axes`).
       shapes: tree of the same structure whose leaves have a `.shape`.
-
-    A dimension that its mesh axis does not divide (10 KV heads over 4) is kept whole on every device.
     """
-
-    def one(names: tuple[str, ...], leaf: Any) -> NamedSharding:
-        spec = nn.logical_to_mesh_axes(names, LOGICAL_RULES)
-        fitted = [
-            axis if axis is not None and size % mesh.shape[axis] == 0 else None
-            for axis, size in zip(spec, leaf.shape, strict=True)
-        ]
-        return NamedSharding(mesh, PartitionSpec(*fitted))
-
-    return jax.tree.map(one, axes, shapes, is_leaf=lambda x: isinstance(x, tuple))
+    return jax.tree.map(
+        lambda names, leaf: NamedSharding(mesh, fitted_spec(mesh, names, leaf.shape)),
+        axes,
+        shapes,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -93,11 +140,34 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
+def token_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of [B T] arrays: rows over `data` and `fsdp`, their columns over `context`."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp"), "context"))
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Returns over how many devices the rows of a batch are spread; a batch must be a multiple of it."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def zigzag_order(length: int, shards: int) -> np.ndarray:
+    """Returns for every column on the mesh its place in the row; [length], the identity for one shard.
+
+    Args:
+      length: T, a multiple of 2 * shards.
+      shards: C, the size of `context`.
+    """
+    parts = np.arange(length).reshape(2 * shards, -1) if shards > 1 else np.arange(length)[None]
+    order = [part for i in range(shards) for part in (i, 2 * shards - 1 - i)] if shards > 1 else [0]
+    return parts[order].reshape(-1)
+
+
+def context_shards() -> int:
+    """Returns the size of `context` of the mesh in use (`jax.set_mesh`), 1 without one."""
+    return jax.sharding.get_abstract_mesh().shape.get("context", 1)
+
+
 def constrain(x: Any, *axes: str | None) -> Any:
     """Tells the compiler how the activation `x` is laid out; does nothing outside `jax.set_mesh`."""
-    return nn.with_logical_constraint(x, axes, rules=LOGICAL_RULES)
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty else jax.lax.with_sharding_constraint(x, fitted_spec(mesh, axes, x.shape))

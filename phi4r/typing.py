@@ -3,9 +3,10 @@
 Public functions on arrays are annotated with jaxtyping, `Float[Array, "B T D"]`, with the letters of the einsums:
 
     B  batch rows               D  embedding (residual stream)      V  vocabulary
-    T  query positions          N  query heads                      L  layers
-    S  key positions            K  key/value heads (K divides N)    F  hidden width of the MLP
-    G  samples in a group       H  head dimension                   P  prompts in a rollout batch
+    T  query positions          N  query heads, N = K * Q           L  layers
+    S  key positions            K  key/value heads                  F  hidden width of the MLP
+    G  samples in a group       Q  query heads of each KV head      P  prompts in a rollout batch
+                                H  head dimension
 
 `@typechecked` verifies the annotations of one call against each other. Under `jax.jit` that happens while
 tracing, so it costs nothing at run time. Fields of pytree classes carry a trailing comment (`# [B T] int32`)

@@ -3,8 +3,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from phi4r.errors import UserError
 from phi4r.model.config import PHI4, ModelConfig
@@ -13,20 +14,22 @@ from phi4r.model.logprobs import token_logprobs
 from phi4r.model.transformer import Transformer, abstract_params, init_params, param_axes
 from phi4r.sharding import (
     MeshSettings,
-    batch_sharding,
     batch_shards,
     constrain,
     make_mesh,
     param_shardings,
+    zigzag_order,
 )
+from phi4r.train.setup import rows_to_mesh
+from phi4r.train.step import LossSum, sum_gradients
 
-# 2 KV heads divide over 2 devices and not over 4; a vocabulary of 61 divides over nothing.
+# 10 KV heads, as in phi-4, divide over 2 of 4 or 8 devices only; a vocabulary of 61 divides over nothing.
 CONFIG = ModelConfig(
     vocab_size=61,
     num_layers=2,
     embed_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
+    num_heads=40,
+    num_kv_heads=10,
     head_dim=8,
     mlp_dim=48,
     init_std=0.1,
@@ -35,10 +38,13 @@ CONFIG = ModelConfig(
 MESHES = {
     "data": MeshSettings(data=8, fsdp=1),
     "fsdp": MeshSettings(),
-    "fsdp_and_tensor": MeshSettings(fsdp=4, tensor=2),
+    "tensor_2": MeshSettings(fsdp=4, tensor=2),
+    "tensor_4": MeshSettings(fsdp=2, tensor=4),
+    "tensor_8": MeshSettings(fsdp=1, tensor=8),
+    "context_2": MeshSettings(fsdp=4, context=2),
+    "context_4": MeshSettings(data=2, fsdp=1, context=4),
     "all_four_axes": MeshSettings(data=2, fsdp=1, context=2, tensor=2),
-    "more_tensor_parts_than_kv_heads": MeshSettings(data=2, fsdp=1, tensor=4),
-    "context": MeshSettings(fsdp=2, context=4),
+    "context_and_tensor": MeshSettings(fsdp=1, context=2, tensor=4),
 }
 
 
@@ -52,13 +58,28 @@ def params_and_batch():
 
 
 def loss_fn(params, batch):
-    logprobs, entropy = token_logprobs(Transformer(CONFIG), params, batch, chunk_size=5)
-    return -jnp.sum((logprobs + 0.01 * entropy) * batch.loss_mask) / jnp.sum(batch.loss_mask)
+    logprobs, entropy = token_logprobs(Transformer(CONFIG), params, batch, chunk_size=6)
+    total = -jnp.sum((logprobs + 0.01 * entropy) * batch.loss_mask)
+    return LossSum(total, jnp.sum(batch.loss_mask), {})
+
+
+def one_update(params, batch, shardings=None):
+    """Returns loss, gradients and the parameters after one step of AdamW."""
+    optimizer = optax.adamw(1e-2, eps=1e-4)
+
+    @functools.partial(jax.jit, out_shardings=(None, shardings, shardings))
+    def update(params, batch):
+        sums, grads = sum_gradients(loss_fn, params, batch, num_microbatches=1, shardings=shardings)
+        grads = jax.tree.map(lambda g: g / sums.weight, grads)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        return sums.total / sums.weight, grads, optax.apply_updates(params, updates)
+
+    return update(params, batch)
 
 
 @functools.cache
 def on_one_device():
-    return jax.jit(jax.value_and_grad(loss_fn))(*params_and_batch())
+    return one_update(*params_and_batch())
 
 
 def shardings_of(mesh, config=CONFIG):
@@ -66,31 +87,50 @@ def shardings_of(mesh, config=CONFIG):
 
 
 @pytest.mark.parametrize("name", MESHES)
-def test_loss_and_gradients_on_a_mesh_equal_those_of_one_device(name):
-    mesh = make_mesh(MESHES[name])
+def test_loss_gradients_and_an_update_on_a_mesh_equal_those_of_one_device(name):
+    mesh = make_mesh(MESHES[name], heads=CONFIG.heads)
     params, batch = params_and_batch()
     shardings = shardings_of(mesh)
-    rows = jax.device_put(batch, batch_sharding(mesh))
     with jax.set_mesh(mesh):
-        step = jax.jit(jax.value_and_grad(loss_fn), out_shardings=(NamedSharding(mesh, PartitionSpec()), shardings))
-        loss, grads = step(jax.device_put(params, shardings), rows)
-    expected_loss, expected_grads = on_one_device()
+        loss, *trees = one_update(jax.device_put(params, shardings), rows_to_mesh(batch, mesh), shardings)
+    expected_loss, *expected_trees = on_one_device()
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
 
-    def assert_near(grad, expected):
-        error = np.linalg.norm(np.asarray(grad) - np.asarray(expected))
+    def assert_near(got, expected):
+        error = np.linalg.norm(np.asarray(got) - np.asarray(expected))
         assert error < 1e-6 * np.linalg.norm(expected)
 
-    jax.tree.map(assert_near, grads, expected_grads)
+    jax.tree.map(assert_near, trees, expected_trees)
 
 
 def test_parameters_lie_by_the_table_and_a_dimension_that_does_not_divide_stays_whole():
-    shardings = shardings_of(make_mesh(MeshSettings(fsdp=2, tensor=4)))
-    specs = jax.tree.map(lambda sharding: sharding.spec, shardings)
-    assert specs["layers"]["attn"]["q"] == PartitionSpec(None, "fsdp", "tensor", None)
-    assert specs["layers"]["attn"]["k"] == PartitionSpec(None, "fsdp", None, None)  # 2 KV heads over 4
-    assert specs["layers"]["mlp"]["down"] == PartitionSpec(None, "tensor", "fsdp")
+    mesh = make_mesh(MeshSettings(fsdp=2, tensor=4), heads=CONFIG.heads)
+    specs = jax.tree.map(lambda sharding: sharding.spec, shardings_of(mesh))
+    assert specs["layers"]["attn"]["q"] == PartitionSpec(None, "fsdp", "kv", "group", None)
+    assert specs["layers"]["attn"]["k"] == PartitionSpec(None, "fsdp", "kv", None)
+    assert specs["layers"]["mlp"]["down"] == PartitionSpec(None, ("kv", "group"), "fsdp")
     assert specs["embedding"] == PartitionSpec(None, "fsdp")  # 61 rows over 4
+
+
+def test_ten_kv_heads_over_4_devices_are_halved_and_their_query_heads_quartered():
+    mesh = make_mesh(MeshSettings(fsdp=2, tensor=4), heads=PHI4.heads)
+    shapes, shardings = abstract_params(PHI4)["layers"]["attn"], shardings_of(mesh, PHI4)["layers"]["attn"]
+    assert shardings["k"].shard_shape(shapes["k"].shape) == (40, 2560, 5, 128)
+    assert shardings["q"].shard_shape(shapes["q"].shape) == (40, 2560, 5, 2, 128)
+
+
+@pytest.mark.parametrize("tensor", [3, 7, 16])
+def test_tensor_parts_that_do_not_divide_the_heads_are_refused_with_those_that_do(tensor):
+    with pytest.raises(UserError, match="take one of 1, 2, 4, 5, 8, 10, 20, 40"):
+        make_mesh(MeshSettings(fsdp=1, tensor=tensor), jax.devices()[:1] * tensor, heads=PHI4.heads)
+
+
+def test_each_part_of_a_zigzag_row_sees_as_much_of_it():
+    order = zigzag_order(16, 4)
+    np.testing.assert_array_equal(order, [0, 1, 14, 15, 2, 3, 12, 13, 4, 5, 10, 11, 6, 7, 8, 9])
+    seen = (order + 1).reshape(4, 4).sum(axis=1)  # place n of a row sees n + 1 tokens
+    np.testing.assert_array_equal(seen, [34, 34, 34, 34])
+    np.testing.assert_array_equal(zigzag_order(5, 1), range(5))
 
 
 def test_each_device_holds_its_part_of_phi_4_and_no_more():
@@ -125,7 +165,7 @@ def test_a_constraint_lays_out_what_divides_and_leaves_the_rest_whole():
 
 def test_a_free_axis_takes_the_devices_that_remain():
     mesh = make_mesh(MeshSettings(data=2, fsdp=-1, tensor=2))
-    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "context": 1, "kv": 2, "group": 1}
     assert batch_shards(mesh) == 4
     assert dict(make_mesh(devices=jax.devices()[:3]).shape)["fsdp"] == 3
 

@@ -20,7 +20,7 @@ LAYOUT_FILE = "safetensors_layout.json"  # of a params checkpoint: how the sourc
 PARAMS_INDEX_FILE = "params_index.json"  # of a params checkpoint: shape and dtype of every leaf
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
-_NUMERICS = ("dtype", "param_dtype", "remat", "init_std")  # may differ from config.json without harm
+_NUMERICS = ("dtype", "param_dtype", "attention", "remat", "init_std")  # may differ from config.json without harm
 # Where config.json is silent, transformers assumes the ids of the tokenizer of Phi-3.
 _NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 

@@ -5,9 +5,9 @@ up by rows. Our tree stores [input, output] with heads as an axis of their own, 
 fused, because a fused qkv does not split along tensor shards. A row of `_TABLE` says both sides in the letters of
 `phi4r.typing`:
 
-    ("layers/attn/q", "self_attn.q_proj", "NH D", "DNH")
+    ("layers/attn/k", "self_attn.k_proj", "KH D", "DKH")
 
-reads: the rows of `self_attn.q_proj` run over N and H and its columns over D; our leaf is [D N H].
+reads: the rows of `self_attn.k_proj` run over K and H and its columns over D; our leaf is [D K H].
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from phi4r.model.config import ModelConfig
 _TABLE = (
     ("embedding", "model.embed_tokens", "V D", "VD"),
     ("layers/attn_norm/scale", "input_layernorm", "D", "D"),
-    ("layers/attn/q", "self_attn.q_proj", "NH D", "DNH"),
+    ("layers/attn/q", "self_attn.q_proj", "KQH D", "DKQH"),
     ("layers/attn/k", "self_attn.k_proj", "KH D", "DKH"),
     ("layers/attn/v", "self_attn.v_proj", "KH D", "DKH"),
-    ("layers/attn/o", "self_attn.o_proj", "D NH", "NHD"),
+    ("layers/attn/o", "self_attn.o_proj", "D KQH", "KQHD"),
     ("layers/mlp_norm/scale", "post_attention_layernorm", "D", "D"),
     ("layers/mlp/gate", "mlp.gate_proj", "F D", "DF"),
     ("layers/mlp/up", "mlp.up_proj", "F D", "DF"),
@@ -101,8 +101,8 @@ def hf_leaves(config: ModelConfig, *, fused: bool) -> tuple[Leaf, ...]:
     sizes = {
         "V": config.vocab_size,
         "D": config.embed_dim,
-        "N": config.num_heads,
         "K": config.num_kv_heads,
+        "Q": config.num_heads // config.num_kv_heads,
         "H": config.head_dim,
         "F": config.mlp_dim,
     }

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from phi4r.errors import UserError
 
+Attention = Literal["auto", "dense", "blockwise", "splash", "triton"]
+Remat = Literal["none", "dots", "attention", "full", "offload"]
+
 
 @dataclasses.dataclass(frozen=True)
 class LongRope:
@@ -50,7 +53,10 @@ class ModelConfig:
       init_std: standard deviation of random initial weights.
       dtype: dtype of activations, by name.
       param_dtype: dtype of stored parameters, by name.
-      remat: what the backward pass recomputes: "none" or "full" (everything but the block inputs).
+      attention: the backend of attention over whole rows (`phi4r.model.attention`); "auto" chooses by device and shape.
+      remat: what the forward pass keeps for the backward pass, which computes the rest again (`phi4r.model.remat`):
+        "none" keeps everything; "dots" the results of matrix products; "attention" the inputs of the blocks and the
+        results of attention; "full" the inputs of the blocks; "offload" these too, in the memory of the host.
     """
 
     vocab_size: int
@@ -70,7 +76,8 @@ class ModelConfig:
     init_std: float = 0.02
     dtype: str = "float32"
     param_dtype: str = "float32"
-    remat: Literal["none", "full"] = "none"
+    attention: Attention = "auto"
+    remat: Remat = "none"
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
@@ -80,6 +87,11 @@ class ModelConfig:
                 count = len(getattr(self.longrope, name))
                 if count != self.rotary_dim // 2:
                     raise UserError(f"longrope {name} has {count} factors; this shape needs {self.rotary_dim // 2}.")
+
+    @property
+    def heads(self) -> tuple[int, int]:
+        """(K, Q): KV heads, and query heads of each."""
+        return self.num_kv_heads, self.num_heads // self.num_kv_heads
 
     @property
     def rotary_dim(self) -> int:

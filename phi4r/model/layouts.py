@@ -8,18 +8,23 @@ from phi4r.typing import Params
 
 
 def unroll_params(params: Params, config: ModelConfig) -> Params:
-    """Returns `params` with a subtree for each layer, and q, k, v and gate, up fused, in the dtype of activations.
+    """Returns `params` with a subtree for each layer, and k, v and gate, up fused, in the dtype of activations.
 
     A decode step reads every weight once, so few large products beat many small ones. Every weight is a matrix
-    [out, in], of which a product with few rows reads whole rows. Jit it: the result is a copy.
+    [out, in], of which a product with few rows reads whole rows; what is fused has an axis of its own, so that tensor
+    shards divide each part alike. Jit it: the result is a copy.
     """
     attn, mlp = params["layers"]["attn"], params["layers"]["mlp"]
 
     def layer(i: int) -> Params:
-        heads = jnp.concatenate([attn[name][i] for name in ("q", "k", "v")], axis=1)  # [D N+2K H]
+        kv = jnp.stack([attn["k"][i], attn["v"][i]])  # [2 D K H]
         return {
-            "attn": {"qkv": heads.reshape(config.embed_dim, -1).T, "o": attn["o"][i].reshape(-1, config.embed_dim).T},
-            "mlp": {"gate_up": jnp.concatenate([mlp["gate"][i], mlp["up"][i]], axis=1).T, "down": mlp["down"][i].T},
+            "attn": {
+                "q": jnp.moveaxis(attn["q"][i], 0, -1),
+                "kv": jnp.moveaxis(kv, 1, -1),
+                "o": jnp.moveaxis(attn["o"][i], -1, 0),
+            },
+            "mlp": {"gate_up": jnp.stack([mlp["gate"][i].T, mlp["up"][i].T]), "down": mlp["down"][i].T},
             "attn_norm": {"scale": params["layers"]["attn_norm"]["scale"][i]},
             "mlp_norm": {"scale": params["layers"]["mlp_norm"]["scale"][i]},
         }

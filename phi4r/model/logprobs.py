@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from phi4r.model.inputs import TokenBatch
 from phi4r.model.transformer import Transformer, unembed
-from phi4r.sharding import constrain
+from phi4r.sharding import constrain, context_shards
 from phi4r.typing import Array, Float, Params
 
 
@@ -42,14 +42,21 @@ def token_logprobs(
     length = hidden.shape[1]
     if length <= chunk_size:
         return score((hidden, batch.targets))
+    shards = context_shards()  # a chunk takes as many positions of each device that holds a part of the row
+    part, size = length // shards, chunk_size // shards
 
     def split(x: Array) -> Array:  # [B T ...] -> [chunks B chunk_size ...]
-        padded = jnp.pad(x, [(0, 0), (0, -length % chunk_size)] + [(0, 0)] * (x.ndim - 2))
-        return jnp.moveaxis(padded.reshape(x.shape[0], -1, chunk_size, *x.shape[2:]), 1, 0)
+        parts = x.reshape(x.shape[0], shards, part, *x.shape[2:])
+        padded = jnp.pad(parts, [(0, 0), (0, 0), (0, -part % size)] + [(0, 0)] * (x.ndim - 2))
+        chunks = jnp.moveaxis(padded.reshape(x.shape[0], shards, -1, size, *x.shape[2:]), 2, 0)
+        return chunks.reshape(-1, x.shape[0], shards * size, *x.shape[2:])
 
-    scored = jax.lax.map(jax.checkpoint(score), (split(hidden), split(batch.targets)))
-    logprobs, entropy = (jnp.moveaxis(x, 0, 1).reshape(hidden.shape[0], -1)[:, :length] for x in scored)
-    return logprobs, entropy
+    def join(x: Array) -> Array:  # [chunks B chunk_size] -> [B T]
+        parts = jnp.moveaxis(x.reshape(-1, x.shape[1], shards, size), 0, 2)
+        return parts.reshape(x.shape[1], shards, -1)[:, :, :part].reshape(x.shape[1], length)
+
+    logprobs, entropy = jax.lax.map(jax.checkpoint(score), (split(hidden), split(batch.targets)))
+    return join(logprobs), join(entropy)
 
 
 def _score_chunk(chunk: tuple[Array, Array], *, head: Params, temperature: float | Array) -> tuple[Array, Array]:
@@ -57,6 +64,8 @@ def _score_chunk(chunk: tuple[Array, Array], *, head: Params, temperature: float
     hidden, targets = chunk
     logits = unembed(hidden, head) / temperature
     normalizer = jax.nn.logsumexp(logits, axis=-1)
-    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    # A sum over a comparison, and not a look-up: it divides over tensor shards of the vocabulary.
+    is_target = jnp.arange(logits.shape[-1])[None, None] == targets[..., None]
+    target_logits = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
     mean_logits = jnp.sum(jnp.exp(logits - normalizer[..., None]) * logits, axis=-1)
     return target_logits - normalizer, normalizer - mean_logits

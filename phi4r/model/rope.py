@@ -51,14 +51,15 @@ def rotary_angles(
 
 @typechecked
 def rotate(
-    x: Float[Array, "B T N H"], cos: Float[Array, "B T r"], sin: Float[Array, "B T r"]
-) -> Float[Array, "B T N H"]:
+    x: Float[Array, "B T *heads H"], cos: Float[Array, "B T r"], sin: Float[Array, "B T r"]
+) -> Float[Array, "B T *heads H"]:
     """Rotates the first 2r dimensions of every head, the pair (i, i + r) by angle i; the tail passes unrotated.
 
     Computed in float32 and returned in the dtype of `x`.
     """
     half = cos.shape[-1]
-    cos, sin = cos[:, :, None, :], sin[:, :, None, :]
+    heads = tuple(range(2, x.ndim - 1))
+    cos, sin = jnp.expand_dims(cos, heads), jnp.expand_dims(sin, heads)
     first, second, tail = jnp.split(x.astype(jnp.float32), [half, 2 * half], axis=-1)
     rotated = [first * cos - second * sin, second * cos + first * sin, tail]
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)

@@ -4,7 +4,7 @@ Pre-norm residual blocks of grouped-query attention with rotary positions and a 
 of two layouts, with the same mathematics:
 
 * stacked: the layers on axis 0 of every leaf, run by a scan. For training, checkpoints and sharding.
-* unrolled: a subtree for each layer of matrices [out, in], q, k, v and gate, up fused, run by a Python loop with an
+* unrolled: a subtree for each layer of matrices [out, in], k, v and gate, up fused, run by a Python loop with an
   explicit cache. For decoding, where a step reads every weight once and a scan would copy the cache
   (`phi4r.model.layouts`).
 """
@@ -14,16 +14,20 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from phi4r.model.attention import attend
+from phi4r.model.attention import Tokens, attend
 from phi4r.model.config import ModelConfig
 from phi4r.model.kv_cache import KVCache
 from phi4r.model.linear import linear
+from phi4r.model.remat import BLOCK_INPUT, rematerialised
 from phi4r.model.rope import rotary_angles, rotate
 from phi4r.sharding import constrain
 from phi4r.typing import Array, Float, Int, Params, typechecked
 
 ACTIVATION = ("batch", "length", "act_embed")
+HEAD_AXES = ("kv_heads", "queries", "head_dim")
+KV_AXES = ("kv_heads", "head_dim")
 
 
 class RMSNorm(nn.Module):
@@ -42,7 +46,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention; q, k, v apart, or fused in the unrolled layout."""
+    """Grouped-query self-attention; keys and values share a matrix in the unrolled layout."""
 
     config: ModelConfig
     fused: bool
@@ -54,8 +58,8 @@ class Attention(nn.Module):
         Args:
           x: [B T D].
           angles: (cos, sin) of `rotary_angles`.
-          queries: (segment ids, positions) of the T tokens.
-          keys: (segment ids, positions) of the S keys: the T tokens themselves, or the slots of the cache.
+          queries: Tokens of the T queries.
+          keys: Tokens of the S keys: the T tokens themselves, or the slots of the cache.
           cached: (keys, values, index) of this layer's cache, or None.
         """
         c = self.config
@@ -66,25 +70,28 @@ class Attention(nn.Module):
             cached_keys, cached_values, index = cached
             k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, index, axis=2)
             v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, index, axis=2)
-        mixed = attend(q, k, v, *queries, *keys, window=c.sliding_window, same_tokens=cached is None)
+        mixed = attend(
+            q, k, v, queries, keys, window=c.sliding_window, backend=c.attention, whole_rows=cached is None
+        )
         written = None if cached is None else (k, v)
         if self.fused:
-            o = weight(self, "o", (c.embed_dim, c.num_heads * c.head_dim), ("embed", "heads"))
-            return jnp.einsum("btn,dn->btd", mixed.reshape(*mixed.shape[:2], -1), o), written
-        o = weight(self, "o", (c.num_heads, c.head_dim, c.embed_dim), ("heads", "head_dim", "embed"))
-        return jnp.einsum("btnh,nhd->btd", mixed, o), written
+            o = weight(self, "o", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
+            return jnp.einsum("btkqh,dkqh->btd", mixed, o), written
+        o = weight(self, "o", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
+        return jnp.einsum("btkqh,kqhd->btd", mixed, o), written
 
     def _project(self, x: Array) -> tuple[Array, Array, Array]:
-        """Returns queries [B T N H], keys and values [B T K H] of x [B T D]."""
+        """Returns queries [B T K Q H], keys and values [B T K H] of x [B T D]."""
         c = self.config
+        kv_shape = (c.num_kv_heads, c.head_dim)
         if self.fused:
-            num_rows = c.num_heads + 2 * c.num_kv_heads
-            qkv = weight(self, "qkv", (num_rows * c.head_dim, c.embed_dim), ("heads", "embed"))
-            heads = jnp.einsum("btd,nd->btn", x, qkv).reshape(*x.shape[:2], num_rows, c.head_dim)
-            return tuple(jnp.split(heads, [c.num_heads, c.num_heads + c.num_kv_heads], axis=2))
-        q = weight(self, "q", (c.embed_dim, c.num_heads, c.head_dim), QKV_AXES)
-        k, v = (weight(self, name, (c.embed_dim, c.num_kv_heads, c.head_dim), KV_AXES) for name in ("k", "v"))
-        return tuple(jnp.einsum("btd,dnh->btnh", x, w) for w in (q, k, v))
+            q = weight(self, "q", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
+            kv = weight(self, "kv", (2, *kv_shape, c.embed_dim), (None, *KV_AXES, "embed"))
+            k, v = jnp.moveaxis(jnp.einsum("btd,ckhd->btckh", x, kv), 2, 0)
+            return jnp.einsum("btd,kqhd->btkqh", x, q), k, v
+        q = weight(self, "q", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
+        k, v = (weight(self, name, (c.embed_dim, *kv_shape), ("embed", *KV_AXES)) for name in ("k", "v"))
+        return jnp.einsum("btd,dkqh->btkqh", x, q), *(jnp.einsum("btd,dkh->btkh", x, w) for w in (k, v))
 
 
 class MLP(nn.Module):
@@ -98,8 +105,8 @@ class MLP(nn.Module):
         """Applies the gated MLP at every position."""
         c = self.config
         if self.fused:
-            gate_up = weight(self, "gate_up", (2 * c.mlp_dim, c.embed_dim), ("mlp", "embed"))
-            gate, up = jnp.split(jnp.einsum("btd,fd->btf", x, gate_up), 2, axis=-1)
+            gate_up = weight(self, "gate_up", (2, c.mlp_dim, c.embed_dim), (None, "mlp", "embed"))
+            gate, up = jnp.moveaxis(jnp.einsum("btd,cfd->btcf", x, gate_up), 2, 0)
             down = weight(self, "down", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
             return jnp.einsum("btf,df->btd", nn.silu(gate) * up, down)
         gate = linear(x, weight(self, "gate", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
@@ -122,6 +129,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, angles, queries, keys, cached):
         """Adds attention and MLP to the residual stream; see `Attention` for the arguments."""
+        x = checkpoint_name(x, BLOCK_INPUT)
         normed = RMSNorm(self.config, name="attn_norm")(x)
         mixed, written = Attention(self.config, self.fused, name="attn")(normed, angles, queries, keys, cached)
         x = constrain(x + mixed, *ACTIVATION)
@@ -151,9 +159,8 @@ class Transformer(nn.Module):
         if self.unrolled:
             self.layers = [Block(c, fused=True) for _ in range(c.num_layers)]
         else:
-            body = nn.remat(Block, prevent_cse=False) if c.remat == "full" else Block
             self.layers = nn.scan(
-                body,
+                rematerialised(Block, c.remat),
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
                 in_axes=nn.broadcast,
@@ -182,7 +189,7 @@ class Transformer(nn.Module):
         x = jnp.take(self.embedding, tokens, axis=0).astype(c.dtype)
         x = constrain(x, *ACTIVATION)
         angles = rotary_angles(positions, c, longest=None if cache is None else cache.capacity)
-        now = (segment_ids, positions)
+        now = Tokens(segment_ids, positions)
         if not self.unrolled:
             if cache is not None:
                 raise ValueError("the stacked layout takes no cache: unroll the parameters (phi4r.model.layouts).")
@@ -216,10 +223,6 @@ def unembed(hidden: Float[Array, "... D"], params: Params) -> Float[Array, "... 
     return jnp.einsum(spec, hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
-QKV_AXES = ("embed", "heads", "head_dim")
-KV_AXES = ("embed", "kv_heads", "head_dim")
-
-
 def weight(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> Array:
     """Declares a matrix of `module` with logical axes; returns it in the dtype of activations."""
     config: ModelConfig = module.config
@@ -231,13 +234,13 @@ def _normal(config: ModelConfig, axes: tuple[str, ...]):
     return nn.with_logical_partitioning(nn.initializers.normal(config.init_std), axes)
 
 
-def _write_slots(cache: KVCache, segment_ids: Array, positions: Array) -> tuple[Array, Array]:
+def _write_slots(cache: KVCache, segment_ids: Array, positions: Array) -> Tokens:
     """Returns segment ids and positions of the slots after writing those of the new tokens."""
 
     def write(slots: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(slots, new, cache.index, axis=1)
 
-    return write(cache.segment_ids, segment_ids), write(cache.positions, positions)
+    return Tokens(write(cache.segment_ids, segment_ids), write(cache.positions, positions))
 
 
 # Parameters

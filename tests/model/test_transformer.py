@@ -55,7 +55,7 @@ def test_parameters_have_the_shapes_and_names_that_checkpoints_rely_on():
         "lm_head": (32, 61),
         "final_norm": {"scale": (32,)},
         "layers": {
-            "attn": {"q": (3, 32, 4, 8), "k": (3, 32, 2, 8), "v": (3, 32, 2, 8), "o": (3, 4, 8, 32)},
+            "attn": {"q": (3, 32, 2, 2, 8), "k": (3, 32, 2, 8), "v": (3, 32, 2, 8), "o": (3, 2, 2, 8, 32)},
             "attn_norm": {"scale": (3, 32)},
             "mlp_norm": {"scale": (3, 32)},
             "mlp": {"gate": (3, 32, 48), "up": (3, 32, 48), "down": (3, 48, 32)},

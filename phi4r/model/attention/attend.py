@@ -1,0 +1,84 @@
+"""The one attention function: chooses the backend, and gives each device its part of rows and heads."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from phi4r.errors import UserError
+from phi4r.model.attention.dense import attend_dense
+from phi4r.model.attention.mask import Tokens
+from phi4r.model.config import Attention
+from phi4r.sharding import fitted_spec, zigzag_order
+from phi4r.typing import Array, Float, typechecked
+
+QUERY_AXES = ("batch", "length", "kv_heads", "queries", "head_dim")
+KEY_AXES = ("batch", "kv_heads", "length", "head_dim")
+TOKEN_AXES = ("batch", "length")
+
+BACKENDS: dict[str, Callable[..., Array]] = {"dense": attend_dense}
+
+
+@typechecked
+def attend(
+    query: Float[Array, "B T K Q H"],
+    key: Float[Array, "B K S H"],
+    value: Float[Array, "B K S H"],
+    queries: Tokens,
+    keys: Tokens,
+    *,
+    window: int | None = None,
+    backend: Attention = "auto",
+    whole_rows: bool = False,
+) -> Float[Array, "B T K Q H"]:
+    """softmax(q k^T / sqrt(H)) v over the visible keys (`phi4r.model.attention.mask.visible`); float32 softmax.
+
+    Args:
+      query: rotated queries.
+      key: rotated keys.
+      value: values.
+      queries: segment and position of every query.
+      keys: the same of every key.
+      window: how many last positions a query sees, itself included; None for all.
+      backend: for whole rows; a cache is always attended to by the dense one.
+      whole_rows: whether the keys are those of the query tokens, with positions that rise along each segment. On a
+        mesh with `context` > 1 they are in zigzag order (`phi4r.sharding`); else no query sees a key to its right.
+
+    Raises:
+      UserError: where the named backend cannot honour the input.
+    """
+    if not whole_rows:
+        return attend_dense(query, key, value, queries, keys, window=window)
+    mesh = jax.sharding.get_abstract_mesh()
+    shards = mesh.shape.get("context", 1)
+    kernel = functools.partial(BACKENDS[choose_backend(backend)], window=window, context_shards=shards)
+    if mesh.size <= 1:
+        return kernel(query, key, value, queries, keys)
+    if query.shape[1] % (2 * shards) and shards > 1:
+        raise UserError(f"rows of {query.shape[1]} tokens do not divide into 2 x context={shards} parts.")
+
+    def attend_locally(query: Array, key: Array, value: Array, queries: Tokens, keys: Tokens) -> Array:
+        if shards > 1:
+            key, value = (_gather_row(x, 2, shards) for x in (key, value))
+            keys = Tokens(*(_gather_row(x, 1, shards) for x in keys))
+        return kernel(query, key, value, queries, keys)
+
+    query_spec, key_spec = fitted_spec(mesh, QUERY_AXES, query.shape), fitted_spec(mesh, KEY_AXES, key.shape)
+    token_spec = fitted_spec(mesh, TOKEN_AXES, queries.segment_ids.shape)
+    in_specs = (query_spec, key_spec, key_spec, Tokens(token_spec, token_spec), Tokens(token_spec, token_spec))
+    return jax.shard_map(attend_locally, in_specs=in_specs, out_specs=query_spec, check_vma=False)(
+        query, key, value, queries, keys
+    )
+
+
+def choose_backend(backend: Attention) -> str:
+    """Returns the backend that "auto" stands for on the devices in use."""
+    return "dense" if backend == "auto" else backend
+
+
+def _gather_row(x: Array, axis: int, shards: int) -> Array:
+    """Returns whole rows in natural order from the zigzag parts that each device of `context` holds."""
+    gathered = jax.lax.all_gather(x, "context", axis=axis, tiled=True)
+    part_of = zigzag_order(2 * shards, shards).argsort()
+    return jnp.concatenate([jnp.split(gathered, 2 * shards, axis=axis)[part] for part in part_of], axis=axis)
