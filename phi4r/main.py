@@ -2,7 +2,8 @@
 
 The config file says which experiment it is (`config.experiment`): "sft", "grpo", "evaluate" or "quickstart". Any value
 in it can be overridden by a flag; a key that does not exist is refused. "{workdir}" in a text stands for the workdir.
-The resolved config is stored there. Running the same command again resumes.
+The resolved config is stored there. Running the same command again resumes. Over several hosts the same command runs on
+each, with --coordinator and a workdir that all of them share.
 """
 
 import json
@@ -25,6 +26,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=False,
     accept_new_attributes=True,
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    'For a run over several hosts, on each of them: "auto" on TPU slices and under Slurm, or HOST:PORT of the first.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which this is, from 0.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and results; made if missing.")
 
 
@@ -38,6 +46,9 @@ def run_experiment(config: ml_collections.ConfigDict, workdir: str | os.PathLike
     Raises:
       UserError: for a mistake in the config, its paths or its data.
     """
+    import jax
+
+    from phi4r.hosts import is_primary, wait_for_all
     from phi4r.settings import build
 
     sections = config.to_dict()
@@ -57,7 +68,11 @@ def run_experiment(config: ml_collections.ConfigDict, workdir: str | os.PathLike
     else:
         raise UserError(f"config.experiment must be 'sft', 'grpo', 'evaluate' or 'quickstart', not {experiment!r}.")
     settings = build(Settings, _fill_workdir(sections, str(workdir)), where="config")
-    workdir = prepare_workdir(workdir, config)
+    if jax.process_count() > 1 and experiment not in ("sft", "grpo"):
+        raise UserError(f"the experiment {experiment!r} runs on one host; leave --coordinator out.")
+    if is_primary():
+        prepare_workdir(workdir, config)
+    wait_for_all("workdir made")
     return run(settings, workdir)
 
 
@@ -70,7 +85,7 @@ def _fill_workdir(values: Any, workdir: str) -> Any:
     return values.replace("{workdir}", workdir) if isinstance(values, str) else values
 
 
-def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> pathlib.Path:
+def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
     """Makes the workdir and stores the resolved config in it, as config.json.
 
     A config.json with other values is kept as config.previous.json: whether a run may go on under a changed config is
@@ -91,7 +106,6 @@ def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDic
         partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir.") from error
-    return workdir
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -131,6 +145,10 @@ def _main(_: list[str]) -> None:
         # The libraries' own chatter would hide the progress line; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)
     try:
+        if _COORDINATOR.value is not None:
+            from phi4r.hosts import join_hosts
+
+            join_hosts(_COORDINATOR.value, num_processes=_NUM_PROCESSES.value, process_id=_PROCESS_ID.value)
         run_experiment(_CONFIG.value, _WORKDIR.value)
     except UserError as error:
         _fail(str(error))

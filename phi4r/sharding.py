@@ -119,6 +119,23 @@ def fitted_spec(mesh: Any, names: Sequence[str | None], shape: Sequence[int]) ->
     return PartitionSpec(*(fit(name, size) for name, size in zip(names, shape, strict=True)))
 
 
+def decoding_mesh(mesh: Mesh, *, tensor: int | None = None, heads: tuple[int, int]) -> Mesh:
+    """Returns the mesh of a sampler on the devices of `mesh`: rows over all that do not share a layer.
+
+    Args:
+      mesh: of training.
+      tensor: devices that share a layer; None for as many as on `mesh`.
+      heads: (K, Q), as for `make_mesh`.
+
+    Raises:
+      UserError: if `tensor` does not divide the devices or the heads.
+    """
+    kv, group = (mesh.shape["kv"], mesh.shape["group"]) if tensor is None else _divide_heads(tensor, *heads)
+    if mesh.size % (kv * group):
+        raise UserError(f"sampler.tensor={tensor} does not divide the {mesh.size} devices of the mesh.")
+    return Mesh(mesh.devices.reshape(1, -1, 1, kv, group), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
 def param_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
     """Returns the NamedSharding of every parameter.
 

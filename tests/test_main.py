@@ -79,6 +79,7 @@ def test_an_error_of_the_run_is_one_line_and_exit_code_2(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(main, "run_experiment", refuse)
     monkeypatch.setattr(main, "_CONFIG", Flag(get_config("tiny")))
+    monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
     monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
     with pytest.raises(SystemExit) as stopped:
         main._main([])
@@ -92,6 +93,7 @@ def test_an_interrupted_run_does_not_look_like_a_finished_one(tmp_path, monkeypa
 
     monkeypatch.setattr(main, "run_experiment", interrupt)
     monkeypatch.setattr(main, "_CONFIG", Flag(get_config("tiny")))
+    monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
     monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
     with pytest.raises(SystemExit) as stopped:
         main._main([])

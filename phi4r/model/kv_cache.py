@@ -4,6 +4,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from phi4r.model.config import ModelConfig
+from phi4r.sharding import constrain
 from phi4r.typing import Array
 
 
@@ -33,10 +34,14 @@ def empty_cache(config: ModelConfig, *, batch: int, capacity: int) -> KVCache:
     The slots of a head lie together, as attention reads them: no step copies the cache into another order.
     """
     shape = (batch, config.num_kv_heads, capacity, config.head_dim)
-    layers = range(config.num_layers)
+
+    def empty() -> tuple[Array, ...]:
+        zeros = (jnp.zeros(shape, config.dtype) for _ in range(config.num_layers))
+        return tuple(constrain(x, "batch", "kv_heads", None, "head_dim") for x in zeros)
+
     return KVCache(
-        keys=tuple(jnp.zeros(shape, config.dtype) for _ in layers),
-        values=tuple(jnp.zeros(shape, config.dtype) for _ in layers),
+        keys=empty(),
+        values=empty(),
         segment_ids=jnp.zeros((batch, capacity), jnp.int32),
         positions=jnp.zeros((batch, capacity), jnp.int32),
         index=jnp.zeros((), jnp.int32),

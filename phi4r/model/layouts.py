@@ -3,7 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jax.sharding import Mesh
+
 from phi4r.model.config import ModelConfig
+from phi4r.model.transformer import abstract_params, param_axes
+from phi4r.sharding import param_shardings
 from phi4r.typing import Params
 
 
@@ -32,3 +36,16 @@ def unroll_params(params: Params, config: ModelConfig) -> Params:
     unrolled = {f"layers_{i}": layer(i) for i in range(config.num_layers)}
     outside = {name: leaf for name, leaf in params.items() if name != "layers"}
     return jax.tree.map(lambda leaf: leaf.astype(config.dtype), {**outside, **unrolled})
+
+
+def unrolled_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    """Returns the shardings of the unrolled parameters: divided over `tensor`, and otherwise whole on each device.
+
+    A decode step reads every weight, so parts gathered from other replicas would cost more than the step itself.
+    """
+    axes = jax.tree.map(
+        lambda names: tuple(None if name == "embed" else name for name in names),
+        param_axes(config, unrolled=True),
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+    return param_shardings(mesh, axes, abstract_params(config, unrolled=True))

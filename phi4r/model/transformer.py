@@ -22,7 +22,7 @@ from phi4r.model.kv_cache import KVCache
 from phi4r.model.linear import linear
 from phi4r.model.remat import BLOCK_INPUT, rematerialised
 from phi4r.model.rope import rotary_angles, rotate
-from phi4r.sharding import constrain
+from phi4r.sharding import constrain, context_shards
 from phi4r.typing import Array, Float, Int, Params, typechecked
 
 ACTIVATION = ("batch", "length", "act_embed")
@@ -59,21 +59,18 @@ class Attention(nn.Module):
           x: [B T D].
           angles: (cos, sin) of `rotary_angles`.
           queries: Tokens of the T queries.
-          keys: Tokens of the S keys: the T tokens themselves, or the slots of the cache.
+          keys: Tokens of the S slots of the cache; None for the T tokens themselves.
           cached: (keys, values, index) of this layer's cache, or None.
         """
         c = self.config
         q, k, v = self._project(x)
         q, k = rotate(q, *angles), rotate(k, *angles)
         k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B K T H], as attention reads them
-        if cached is not None:
-            cached_keys, cached_values, index = cached
-            k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, index, axis=2)
-            v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, index, axis=2)
-        mixed = attend(
-            q, k, v, queries, keys, window=c.sliding_window, backend=c.attention, whole_rows=cached is None
-        )
-        written = None if cached is None else (k, v)
+        written = None if cached is None else _write_cache(cached, k, v)
+        if keys is None:
+            mixed = attend(q, k, v, queries, queries, window=c.sliding_window, backend=c.attention, whole_rows=True)
+        else:
+            mixed = attend(q, *written, queries, keys, window=c.sliding_window)
         if self.fused:
             o = weight(self, "o", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
             return jnp.einsum("btkqh,dkqh->btd", mixed, o), written
@@ -92,6 +89,13 @@ class Attention(nn.Module):
         q = weight(self, "q", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
         k, v = (weight(self, name, (c.embed_dim, *kv_shape), ("embed", *KV_AXES)) for name in ("k", "v"))
         return jnp.einsum("btd,dkqh->btkqh", x, q), *(jnp.einsum("btd,dkh->btkh", x, w) for w in (k, v))
+
+
+def _write_cache(cached: tuple[Array, Array, Array], k: Array, v: Array) -> tuple[Array, Array]:
+    """Returns keys and values of a layer's cache with the new ones [B K T H] written at its index."""
+    keys, values, index = cached
+    write = jax.lax.dynamic_update_slice_in_dim
+    return write(keys, k, index, axis=2), write(values, v, index, axis=2)
 
 
 class MLP(nn.Module):
@@ -176,6 +180,8 @@ class Transformer(nn.Module):
         segment_ids: Int[Array, "B T"],
         positions: Int[Array, "B T"],
         cache: KVCache | None = None,
+        *,
+        prefill: bool = False,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """Returns the final hidden states and the cache after these tokens.
 
@@ -184,6 +190,7 @@ class Transformer(nn.Module):
           segment_ids: 0 for padding; equal ids in a row attend to each other.
           positions: position of each token in its segment.
           cache: what was seen before, with room for T more tokens; None for a pass without one.
+          prefill: whether the cache is empty, so that the tokens see each other and nothing else.
         """
         c = self.config
         x = jnp.take(self.embedding, tokens, axis=0).astype(c.dtype)
@@ -193,9 +200,10 @@ class Transformer(nn.Module):
         if not self.unrolled:
             if cache is not None:
                 raise ValueError("the stacked layout takes no cache: unroll the parameters (phi4r.model.layouts).")
-            x, _ = self.layers(x, angles, now, now, None)
+            x, _ = self.layers(x, angles, now, None, None)
             return self.final_norm(x), None
-        keys = now if cache is None else _write_slots(cache, *now)
+        slots = None if cache is None else _write_slots(cache, *now)
+        keys = None if prefill else slots
         written = []
         for index, layer in enumerate(self.layers):
             cached = None if cache is None else (cache.keys[index], cache.values[index], cache.index)
@@ -203,7 +211,7 @@ class Transformer(nn.Module):
             written.append(layer_written)
         if cache is not None:
             new_keys, new_values = zip(*written, strict=True)
-            cache = KVCache(new_keys, new_values, *keys, cache.index + tokens.shape[1])
+            cache = KVCache(new_keys, new_values, *slots, cache.index + tokens.shape[1])
         return self.final_norm(x), cache
 
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
@@ -246,23 +254,27 @@ def _write_slots(cache: KVCache, segment_ids: Array, positions: Array) -> Tokens
 # Parameters
 
 
-def _boxed_shapes(config: ModelConfig) -> Any:
-    """Returns the shapes of the stacked parameters, boxed with their logical axes; nothing is allocated."""
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    return jax.eval_shape(Transformer(config).init, jax.random.key(0), tokens, tokens, tokens)["params"]
+def _boxed_shapes(config: ModelConfig, *, unrolled: bool = False) -> Any:
+    """Returns the shapes of the parameters, boxed with their logical axes; nothing is allocated."""
+    return jax.eval_shape(Transformer(config, unrolled).init, jax.random.key(0), *_shortest_row())["params"]
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:
     """Returns random parameters in the stacked layout; jit it with `out_shardings` to create them on a mesh."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return nn.unbox(Transformer(config).init(key, tokens, tokens, tokens)["params"])
+    return nn.unbox(Transformer(config).init(key, *_shortest_row())["params"])
 
 
-def abstract_params(config: ModelConfig) -> Params:
-    """Returns the stacked parameters as ShapeDtypeStructs."""
-    return nn.unbox(_boxed_shapes(config))
+def _shortest_row() -> tuple[Array, Array, Array]:
+    """Returns tokens, segments and positions of a row that divides over the mesh in use: what shapes are learnt from."""
+    return (jnp.zeros((1, 2 * context_shards()), jnp.int32),) * 3
 
 
-def param_axes(config: ModelConfig) -> Any:
-    """Returns the tuple of logical axis names of every stacked parameter."""
-    return jax.tree.map(lambda box: box.names, _boxed_shapes(config), is_leaf=lambda x: isinstance(x, nn.Partitioned))
+def abstract_params(config: ModelConfig, *, unrolled: bool = False) -> Params:
+    """Returns the parameters as ShapeDtypeStructs, in the stacked or the unrolled layout."""
+    return nn.unbox(_boxed_shapes(config, unrolled=unrolled))
+
+
+def param_axes(config: ModelConfig, *, unrolled: bool = False) -> Any:
+    """Returns the tuple of logical axis names of every parameter, in the stacked or the unrolled layout."""
+    boxed = _boxed_shapes(config, unrolled=unrolled)
+    return jax.tree.map(lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))

@@ -17,6 +17,7 @@ import numpy as np
 from phi4r.data.records import Problem
 from phi4r.data.sources import write_arrayrecord
 from phi4r.evals.tasks import Task
+from phi4r.hosts import gather, host_slice
 from phi4r.rl.grpo import GrpoSettings, group_advantages
 from phi4r.rl.problems import StepProblems
 from phi4r.rl.repetition import repetition_reward
@@ -116,14 +117,15 @@ class RolloutEngine:
 
         The fallback may be slow and dear, so it is not asked about what was cut off, which is wrong whatever it says.
         """
-        asked = [problem for problem in problems for _ in range(self.grpo.group_size)]
-        verdicts = self.pool.verify_all(self.task.verifier, texts, [problem.answer for problem in asked])
-        if self.fallback is None:
-            return verdicts
-        return [
-            self.fallback(problem, text) if verdict.status == "no_answer" and whole else verdict
-            for problem, text, verdict, whole in zip(asked, texts, verdicts, complete, strict=True)
-        ]
+        mine = host_slice(len(texts))  # one judge for each response: a deadline may pass on one host and not on another
+        asked = [problem for problem in problems for _ in range(self.grpo.group_size)][mine]
+        verdicts = self.pool.verify_all(self.task.verifier, texts[mine], [problem.answer for problem in asked])
+        if self.fallback is not None:
+            verdicts = [
+                self.fallback(problem, text) if verdict.status == "no_answer" and whole else verdict
+                for problem, text, verdict, whole in zip(asked, texts[mine], verdicts, complete[mine], strict=True)
+            ]
+        return [Verdict(**fields) for fields in gather([dataclasses.asdict(verdict) for verdict in verdicts])]
 
     def _think_ok(self, response: list[int]) -> bool:
         """Whether a response has one thought block, opened and closed once and in order."""

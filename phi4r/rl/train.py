@@ -24,6 +24,7 @@ from phi4r.checkpoint.release import load_model
 from phi4r.errors import UserError
 from phi4r.evals.probe import Probe, ProbeSettings
 from phi4r.evals.tasks import check_prompts, load_task
+from phi4r.hosts import is_primary
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
 from phi4r.metrics.writer import MetricWriter, read_metrics
@@ -33,7 +34,7 @@ from phi4r.rl.problems import ProblemSet
 from phi4r.rl.rewards import RewardSettings
 from phi4r.rl.rollout import FallbackVerifier, RolloutEngine, save_rollout
 from phi4r.rl.scoring import make_score_fn
-from phi4r.rl.trajectories import make_trajectories, samples_to_batch
+from phi4r.rl.trajectories import make_trajectories
 from phi4r.sampling import Sampler, SamplerSettings
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import load_chat
@@ -123,12 +124,12 @@ def run_grpo(
     workdir = pathlib.Path(workdir)
 
     # Sizes and shapes: what can be refused is refused before anything is allocated
-    mesh = make_mesh(settings.mesh)
-    rows = settings.problems_per_step * settings.grpo.group_size
-    check_rows(mesh, rows, num_microbatches=settings.num_microbatches, where="problems_per_step * grpo.group_size =")
-    optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
     row_length = settings.sampler.prompt_length + settings.sampler.max_response
     config = read_model_config(settings.init_from, settings.model).for_length(row_length)
+    mesh = make_mesh(settings.mesh, heads=config.heads)
+    rows, where = settings.problems_per_step * settings.grpo.group_size, "problems_per_step * grpo.group_size ="
+    check_rows(mesh, rows, row_length, num_microbatches=settings.num_microbatches, where=where)
+    optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
     if row_length > config.max_positions:
         raise UserError(
             f"prompt_length + max_response = {row_length} tokens, but the model was made for {config.max_positions} "
@@ -184,18 +185,17 @@ def run_grpo(
             state_shardings=state_shardings(state),
         )
         key = jax.random.key(settings.seed)
-        writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=jax.process_index() == 0))
+        writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=is_primary()))
         progress = stack.enter_context(Progress("GRPO", total=settings.num_steps))
         log = StepLog(writer, progress, compiles, log_every=settings.log_every, num_steps=settings.num_steps)
         for step in range(start + 1, settings.num_steps + 1):
             asked = problem_set.at_step(step - 1, settings.problems_per_step)
             rollout = roll_out(sampler.unroll(state.params), asked, jax.random.fold_in(key, step))
-            samples = rows_to_mesh(rollout.samples, mesh)
-            ref_logprobs = score_fn(ref_params, samples_to_batch(samples))
-            trajectories = make_trajectories(samples, ref_logprobs, rows_to_mesh(rollout.advantages, mesh))
+            sampled = rows_to_mesh(make_trajectories(rollout.samples, rollout.advantages), mesh)
+            trajectories = sampled.replace(ref_logprobs=score_fn(ref_params, sampled.batch))
             state, metrics = update_fn(state, trajectories)
             log.add(step, metrics, extra=rollout.metrics, **step_work(rollout.samples.segment_ids, config))
-            if settings.save_rollouts_every and step % settings.save_rollouts_every == 0:
+            if is_primary() and settings.save_rollouts_every and step % settings.save_rollouts_every == 0:
                 save_rollout(workdir / "rollouts" / f"{step:06d}.arrayrecord", rollout)
             if probe and probe.due(step, settings.num_steps):
                 log.flush()

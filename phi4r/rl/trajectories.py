@@ -1,7 +1,7 @@
 """Trajectories: what the GRPO update eats; made from samples without decoding or re-tokenising anything."""
 
 import flax.struct
-import jax.numpy as jnp
+import numpy as np
 
 from phi4r.model.inputs import TokenBatch, make_token_batch
 from phi4r.sampling import Samples
@@ -18,36 +18,32 @@ class Trajectories:
 
     batch: TokenBatch
     sampler_logprobs: Array  # [B T] float32: log-probability under the policy that sampled, at its temperature
-    ref_logprobs: Array  # [B T] float32: the same under the frozen reference policy
+    ref_logprobs: Array | None  # [B T] float32: the same under the frozen reference policy; None until it has scored
     advantages: Array  # [B] float32
 
 
 def samples_to_batch(samples: Samples) -> TokenBatch:
-    """Returns the rows of `samples` as a TokenBatch that trains on the response tokens.
+    """Returns the rows of `samples`, numpy arrays, as a TokenBatch that trains on the response tokens.
 
     The mask is the sampler's own record of what it drew. It is never inferred from pad ids: a pad id may equal the
     end token, and a model whose end token is masked never learns to stop.
     """
-    return make_token_batch(samples.tokens, samples.segment_ids, samples.response_mask, xp=jnp)
+    return make_token_batch(samples.tokens, samples.segment_ids, samples.response_mask)
 
 
 @typechecked
-def make_trajectories(
-    samples: Samples, ref_logprobs: Float[Array, "B T"], advantages: Float[Array, "B"]
-) -> Trajectories:
-    """Joins samples, the reference's log-probabilities and advantages.
+def make_trajectories(samples: Samples, advantages: Float[Array, "B"]) -> Trajectories:
+    """Joins samples and advantages, on the host; the log-probabilities of the reference are still to come.
 
     Args:
       samples: rows with left-padded prompts; `samples.logprobs[:, t]` is that of token t.
-      ref_logprobs: log-probabilities of the targets of `samples_to_batch(samples)`, from `token_logprobs`.
       advantages: one for each row.
     """
     batch = samples_to_batch(samples)
-    mask = batch.loss_mask > 0
-    logprobs = jnp.concatenate([samples.logprobs[:, 1:], jnp.zeros_like(samples.logprobs[:, :1])], axis=1)
+    logprobs = np.concatenate([samples.logprobs[:, 1:], np.zeros_like(samples.logprobs[:, :1])], axis=1)
     return Trajectories(
         batch=batch,
-        sampler_logprobs=jnp.where(mask, logprobs, 0.0).astype(jnp.float32),
-        ref_logprobs=jnp.where(mask, ref_logprobs, 0.0).astype(jnp.float32),
-        advantages=advantages.astype(jnp.float32),
+        sampler_logprobs=np.where(batch.loss_mask > 0, logprobs, 0.0).astype(np.float32),
+        ref_logprobs=None,
+        advantages=np.asarray(advantages, np.float32),
     )

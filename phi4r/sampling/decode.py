@@ -75,7 +75,7 @@ def sample_rows(
       params: unrolled parameters.
       prompts: [P Tp] int32, padded on the left.
       prompt_segments: [P Tp] int32, 1 on the prompt and 0 on its padding; an all-0 row is a dummy that draws nothing.
-      keys: [P G] random keys.
+      keys: [P G 2] uint32, the data of random keys.
       sampling: traced.
       num_samples: G.
       max_response: R, the most tokens of a response: the room in the cache and in the result.
@@ -90,7 +90,7 @@ def sample_rows(
 
     prompts, prompt_segments = repeat(prompts), repeat(prompt_segments)
     batch = prompts.shape[0]
-    keys = keys.reshape(batch)
+    keys = jax.random.wrap_key_data(keys.reshape(batch, -1))
     limit = jnp.minimum(jnp.asarray(sampling.max_tokens, jnp.int32), max_response)
     state = _Decoding(
         step=jnp.zeros((), jnp.int32),
@@ -123,7 +123,7 @@ def _prefill(
     """Runs the prompts through the model; returns the hidden state of the last token [P D] and the filled cache."""
     cache = empty_cache(model.config, batch=prompts.shape[0], capacity=capacity)
     positions = segment_positions(segments, xp=jnp)
-    hidden, cache = model.apply({"params": params}, prompts, segments, positions, cache)
+    hidden, cache = model.apply({"params": params}, prompts, segments, positions, cache, prefill=True)
     return hidden[:, -1], cache
 
 

@@ -11,12 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from phi4r.errors import UserError
+from phi4r.hosts import to_host
 from phi4r.model.config import ModelConfig
-from phi4r.model.layouts import unroll_params
+from phi4r.model.layouts import unroll_params, unrolled_shardings
 from phi4r.model.transformer import Transformer
 from phi4r.sampling.decode import Samples, sample_rows
 from phi4r.sampling.logits import SamplingParams
-from phi4r.sharding import batch_sharding, batch_shards
+from phi4r.sharding import batch_sharding, batch_shards, decoding_mesh
 from phi4r.typing import Array, Params
 
 
@@ -30,11 +31,14 @@ class SamplerSettings:
       rows_per_wave: rows (prompts x samples) decoded at the same time, or None for all; but never less than the
         samples of one prompt on each device. It bounds the cache:
         `ModelConfig.kv_cache_bytes(rows_per_wave * (prompt_length + max_response))`.
+      tensor: devices that share the weights of a layer; None for the `tensor` of the mesh. Decoding holds a copy of
+        the weights in the dtype of activations, divided over these devices alone.
     """
 
     prompt_length: int
     max_response: int
     rows_per_wave: int | None = None
+    tensor: int | None = None
 
 
 class Sampler:
@@ -60,11 +64,11 @@ class Sampler:
           settings: fixed shapes.
           eos_ids: tokens that end a response.
           pad_id: written where there is no token.
-          mesh: rows are spread over its `data` and `fsdp` axes; None for one device.
+          mesh: rows are spread over its devices, and the parts of a layer over its `tensor` ones; None for one device.
         """
         self.settings = settings
-        self._mesh = mesh
-        self.unroll = _unroll_fn(config)
+        self._mesh = None if mesh is None else decoding_mesh(mesh, tensor=settings.tensor, heads=config.heads)
+        self.unroll = _unroll_fn(config, self._mesh)
         self._sample = _sample_fn(config, settings.max_response, tuple(eos_ids), pad_id)
         self._pad_id = pad_id
 
@@ -99,7 +103,7 @@ class Sampler:
         sampling = sampling or SamplingParams()
         prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
         tokens, segments = self._pad_left(prompts)
-        keys = _row_keys(key, jnp.asarray(list(prompt_ids), jnp.uint32), num_samples)
+        keys = np.asarray(_row_keys(key, jnp.asarray(list(prompt_ids), jnp.uint32), num_samples))
         per_wave = self._prompts_per_wave(len(prompts), num_samples)
         waves = []
         for start in range(0, len(prompts), per_wave):
@@ -107,14 +111,19 @@ class Sampler:
             real = chosen < len(prompts)
             chosen = np.minimum(chosen, len(prompts) - 1)
             wave_segments = np.where(real[:, None], segments[chosen], 0)  # an all-0 row draws nothing
-            rows = (tokens[chosen], wave_segments, keys[chosen])
-            if self._mesh is not None:
-                rows = jax.device_put(rows, batch_sharding(self._mesh))
+            rows = self._to_mesh((tokens[chosen], wave_segments, keys[chosen]))
             with contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
                 wave = self._sample(unrolled, *rows, sampling, num_samples=num_samples)
             kept = int(real.sum()) * num_samples
-            waves.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[:kept], wave))
+            waves.append(jax.tree.map(lambda x, kept=kept: x[:kept], to_host(wave)))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *waves)
+
+    def _to_mesh(self, rows: tuple[np.ndarray, ...]) -> tuple[Array, ...]:
+        """Puts rows that every host has on the mesh."""
+        if self._mesh is None:
+            return rows
+        sharding = batch_sharding(self._mesh)
+        return tuple(jax.make_array_from_callback(x.shape, sharding, lambda index, x=x: x[index]) for x in rows)
 
     def _prompts_per_wave(self, num_prompts: int, num_samples: int) -> int:
         """Returns how many prompts are decoded together: a multiple of the shards, at least one group for each."""
@@ -145,9 +154,10 @@ class Sampler:
 
 
 @functools.cache
-def _unroll_fn(config: ModelConfig) -> Callable[[Params], Params]:
-    """Returns the jitted change of layout."""
-    return jax.jit(functools.partial(unroll_params, config=config))
+def _unroll_fn(config: ModelConfig, mesh: Mesh | None) -> Callable[[Params], Params]:
+    """Returns the jitted change of layout, onto the mesh of decoding."""
+    shardings = None if mesh is None else unrolled_shardings(config, mesh)
+    return jax.jit(functools.partial(unroll_params, config=config), out_shardings=shardings)
 
 
 @functools.cache
@@ -161,7 +171,8 @@ def _sample_fn(config: ModelConfig, max_response: int, eos_ids: tuple[int, ...],
 
 @functools.partial(jax.jit, static_argnums=2)
 def _row_keys(key: Array, prompt_ids: Array, num_samples: int) -> Array:
-    """Returns the random key of every (prompt, sample); [P G] keys."""
+    """Returns the data of the random key of every (prompt, sample); [P G 2] uint32."""
     fold = jax.random.fold_in
     samples = jnp.arange(num_samples, dtype=jnp.uint32)
-    return jax.vmap(lambda prompt: jax.vmap(lambda sample: fold(fold(key, prompt), sample))(samples))(prompt_ids)
+    keys = jax.vmap(lambda prompt: jax.vmap(lambda sample: fold(fold(key, prompt), sample))(samples))(prompt_ids)
+    return jax.random.key_data(keys)

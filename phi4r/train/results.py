@@ -4,6 +4,7 @@ import pathlib
 import shutil
 
 from phi4r.checkpoint.release import save_hf_folder, save_params
+from phi4r.hosts import as_primary, is_primary, wait_for_all
 from phi4r.model.config import ModelConfig
 from phi4r.typing import Params
 
@@ -12,8 +13,10 @@ PARAMS_FOLDER, HF_FOLDER = "params", "hf"
 
 def remove_results(workdir: pathlib.Path) -> None:
     """Removes the results of a shorter run in the same workdir, so that results always belong to the last step."""
-    for name in (PARAMS_FOLDER, HF_FOLDER):
-        shutil.rmtree(workdir / name, ignore_errors=True)
+    if is_primary():
+        for name in (PARAMS_FOLDER, HF_FOLDER):
+            shutil.rmtree(workdir / name, ignore_errors=True)
+    wait_for_all("results of a shorter run removed")
 
 
 def write_results(
@@ -33,7 +36,7 @@ def write_results(
       source_folder: the model that training started from, whose tokenizer and config go along.
       export_dtype: dtype of the Hugging Face folder; None writes none.
     """
-    if not (workdir / PARAMS_FOLDER).exists():
+    if not as_primary((workdir / PARAMS_FOLDER).exists()):
         save_params(workdir / PARAMS_FOLDER, params, config=config, source_folder=source_folder)
-    if export_dtype is not None and not (workdir / HF_FOLDER).exists():
+    if export_dtype is not None and not as_primary((workdir / HF_FOLDER).exists()):
         save_hf_folder(workdir / HF_FOLDER, params, config=config, source_folder=source_folder, dtype=export_dtype)

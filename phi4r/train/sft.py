@@ -24,6 +24,7 @@ from phi4r.checkpoint.release import load_model
 from phi4r.data.pipeline import DataSettings, TrainData
 from phi4r.errors import UserError
 from phi4r.evals.probe import Probe, ProbeSettings
+from phi4r.hosts import is_primary
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
 from phi4r.metrics.writer import MetricWriter, read_metrics
@@ -38,9 +39,9 @@ from phi4r.train.setup import (
     ModelOverrides,
     check_rows,
     host_part,
+    host_rows_to_mesh,
     params_on_mesh,
     read_model_config,
-    rows_to_mesh,
 )
 from phi4r.train.state import TrainState, abstract_state, create_state, state_shardings
 from phi4r.train.step import make_update_fn, mean_metrics
@@ -106,10 +107,10 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
     workdir = pathlib.Path(workdir)
 
     # Sizes and shapes: what can be refused is refused before anything is read or allocated
-    mesh = make_mesh(settings.mesh)
+    config = read_model_config(settings.init_from, settings.model).for_length(settings.data.row_length)
+    mesh = make_mesh(settings.mesh, heads=config.heads)
     _check_batches(settings, mesh)
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
-    config = read_model_config(settings.init_from, settings.model).for_length(settings.data.row_length)
     model = Transformer(config)
 
     # Data
@@ -150,15 +151,14 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
             state_shardings=state_shardings(state),
         )
         eval_fn = jax.jit(loss_fn)
-        primary = jax.process_index() == 0
-        writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=primary))
+        writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=is_primary()))
         progress = stack.enter_context(Progress("SFT", total=settings.num_steps))
         log = StepLog(writer, progress, compiles, log_every=settings.log_every, num_steps=settings.num_steps)
         _, num_hosts = host_part(mesh, settings.data.global_batch)
         batches = stack.enter_context(contextlib.closing(data.batches(start)))
         for step in range(start + 1, settings.num_steps + 1):
             batch = next(batches)
-            state, metrics = update_fn(state, rows_to_mesh(batch, mesh))
+            state, metrics = update_fn(state, host_rows_to_mesh(batch, mesh))
             log.add(step, metrics, **step_work(batch.segment_ids, config, num_hosts=num_hosts))
             last = step == settings.num_steps
             if eval_data is not None and (last or step % settings.eval_every == 0):
@@ -184,9 +184,12 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
 
 def _check_batches(settings: SftSettings, mesh: jax.sharding.Mesh) -> None:
     """Refuses batches that do not spread over the mesh."""
-    check_rows(mesh, settings.data.global_batch, num_microbatches=settings.num_microbatches, where="data.global_batch")
-    if settings.eval_data is not None:
-        check_rows(mesh, settings.eval_data.global_batch, where="eval_data.global_batch")
+    data, held_out = settings.data, settings.eval_data
+    check_rows(
+        mesh, data.global_batch, data.row_length, num_microbatches=settings.num_microbatches, where="data.global_batch"
+    )
+    if held_out is not None:
+        check_rows(mesh, held_out.global_batch, held_out.row_length, where="eval_data.global_batch")
 
 
 def _identity(settings: SftSettings) -> dict[str, Any]:
@@ -217,6 +220,6 @@ def _open_data(
 
 def _held_out(eval_fn, state: TrainState, data: TrainData, mesh: jax.sharding.Mesh, num_batches: int) -> dict:
     """Returns the loss and its metrics over the first batches of held-out data, as `eval_...`."""
-    sums = [eval_fn(state.params, rows_to_mesh(data.batch(i), mesh)) for i in range(num_batches)]
+    sums = [eval_fn(state.params, host_rows_to_mesh(data.batch(i), mesh)) for i in range(num_batches)]
     total = jax.tree.map(lambda *parts: np.sum(jax.device_get(parts), dtype=np.float64), *sums)
     return {f"eval_{name}": float(value) for name, value in mean_metrics(total).items()}

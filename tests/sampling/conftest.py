@@ -21,9 +21,9 @@ class Policy(NamedTuple):
     config: ModelConfig
     params: Params
 
-    def sampler(self, *, prompt_length=6, max_response=10, rows_per_wave=None, mesh=None) -> Sampler:
+    def sampler(self, *, prompt_length=6, max_response=10, rows_per_wave=None, tensor=None, mesh=None) -> Sampler:
         """A sampler of this model."""
-        settings = SamplerSettings(prompt_length, max_response, rows_per_wave)
+        settings = SamplerSettings(prompt_length, max_response, rows_per_wave, tensor)
         return Sampler(self.config, settings, eos_ids=[EOS], pad_id=PAD, mesh=mesh)
 
 

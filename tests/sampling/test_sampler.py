@@ -91,12 +91,30 @@ def test_a_limit_beyond_the_room_is_the_room(sampler, unrolled, whole):
     assert_same(samples, whole)
 
 
-@pytest.mark.parametrize("mesh_settings", [MeshSettings(fsdp=8), MeshSettings(data=2, fsdp=2, tensor=2)], ids=str)
-def test_eight_devices_sample_what_one_does(policy, whole, mesh_settings):
-    mesh = make_mesh(mesh_settings)
+@pytest.mark.parametrize(
+    ("mesh_settings", "tensor"),
+    [
+        (MeshSettings(fsdp=8), None),
+        (MeshSettings(data=2, fsdp=2, tensor=2), None),
+        (MeshSettings(fsdp=2, context=4), None),
+        (MeshSettings(fsdp=8), 2),
+        (MeshSettings(fsdp=4, tensor=2), 1),
+    ],
+    ids=str,
+)
+def test_eight_devices_sample_what_one_does(policy, whole, mesh_settings, tensor):
+    mesh = make_mesh(mesh_settings, heads=policy.config.heads)
     params = jax.device_put(policy.params, param_shardings(mesh, param_axes(policy.config), policy.params))
-    sampler = policy.sampler(mesh=mesh)
+    sampler = policy.sampler(mesh=mesh, tensor=tensor)
     assert_same(sampler.sample(sampler.unroll(params), PROMPTS, KEY, num_samples=G), whole)
+
+
+def test_decoding_divides_a_layer_over_as_many_devices_as_asked_for(policy):
+    sampler = policy.sampler(mesh=make_mesh(MeshSettings(fsdp=8)), tensor=2)
+    down = sampler.unroll(policy.params)["layers_0"]["mlp"]["down"]
+    assert down.sharding.shard_shape(down.shape) == (16, 12)
+    with pytest.raises(UserError, match="take one of 1, 2"):
+        policy.sampler(mesh=make_mesh(MeshSettings(fsdp=8)), tensor=3)
 
 
 def test_fewer_prompts_than_devices_are_filled_up(policy, whole):

@@ -16,11 +16,18 @@ def mesh():
 
 
 def test_rows_that_do_not_spread_over_the_mesh_are_refused_in_one_line(mesh):
-    check_rows(mesh, 24, num_microbatches=3, where="data.global_batch")
+    check_rows(mesh, 24, 7, num_microbatches=3, where="data.global_batch")
     with pytest.raises(
         UserError, match=r"data.global_batch=18 rows .* 3 micro-batches over 4 devices .* multiple of 12"
     ):
-        check_rows(mesh, 18, num_microbatches=3, where="data.global_batch")
+        check_rows(mesh, 18, 7, num_microbatches=3, where="data.global_batch")
+
+
+def test_a_row_that_does_not_divide_into_two_parts_for_each_context_device_is_refused():
+    mesh = make_mesh(MeshSettings(fsdp=2, context=4))
+    check_rows(mesh, 2, 24, where="data.global_batch")
+    with pytest.raises(UserError, match=r"rows of 28 tokens .* context=4 .* multiple of 8"):
+        check_rows(mesh, 2, 28, where="data.global_batch")
 
 
 def test_one_host_holds_all_rows(mesh):

@@ -145,8 +145,9 @@ def test_a_resume_with_another_recipe_is_refused_unless_permitted(settings, tmp_
     )
 
 
-def test_a_batch_that_does_not_divide_is_refused_before_the_model_is_looked_for(settings, tmp_path):
-    bad = dataclasses.replace(settings, init_from="nowhere", data=dataclasses.replace(settings.data, global_batch=24))
+def test_a_batch_that_does_not_divide_is_refused_before_weights_are_read(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(sft, "load_model", None)
+    bad = dataclasses.replace(settings, data=dataclasses.replace(settings.data, global_batch=24))
     with pytest.raises(UserError, match=r"data.global_batch=24 .* multiple of 16"):
         run_sft(bad, tmp_path / "run")
     assert not (tmp_path / "run").exists()
