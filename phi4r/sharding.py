@@ -1,10 +1,10 @@
 """Meshes and the one table that says which logical axis lies on which mesh axis.
 
-A config speaks of four axes: `data` (plain replicas), `fsdp` (replicas that share one copy of the parameters), `context`
-(parts of a row) and `tensor` (parts of a layer). The mesh has five: `tensor` is cut into `kv`, which divides the KV
-heads, and `group`, over which each KV head is repeated and its query heads are divided. So 10 KV heads go over 4 or 8
-devices too. Parameters and activations name their axes in words (`embed`, `kv_heads`, ...); `LOGICAL_RULES` maps words
-to mesh axes.
+A config speaks of four axes: `data` (plain replicas), `fsdp` (replicas that share one copy of the parameters),
+`context` (parts of a row) and `tensor` (parts of a layer). The mesh has five: `tensor` is cut into `kv`, which divides
+the KV heads, and `group`, over which each KV head is repeated and its query heads are divided. So 10 KV heads go over
+4 or 8 devices too. Parameters and activations name their axes in words (`embed`, `kv_heads`, ...); `LOGICAL_RULES`
+maps words to mesh axes.
 
 Where `context` is more than 1, every [B T] array on the mesh has its columns in zigzag order (`zigzag_order`): of 2C
 equal parts of a row, device i of C holds parts i and 2C - 1 - i, so that causal attention is as much work on each.
@@ -182,6 +182,14 @@ def zigzag_order(length: int, shards: int) -> np.ndarray:
 def context_shards() -> int:
     """Returns the size of `context` of the mesh in use (`jax.set_mesh`), 1 without one."""
     return jax.sharding.get_abstract_mesh().shape.get("context", 1)
+
+
+def device_in_use() -> Any:
+    """Returns what programs are compiled for, with `platform` and `device_kind`.
+
+    That is the kind of device of the mesh in use, which may have no device here (`phi4r plan`), else the default one.
+    """
+    return jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
 
 
 def constrain(x: Any, *axes: str | None) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from phi4r.errors import UserError
+from phi4r.model.lora import Lora, num_adapter_params
 
 Attention = Literal["auto", "dense", "blockwise", "splash", "triton"]
 Remat = Literal["none", "dots", "attention", "full", "offload"]
@@ -57,6 +58,7 @@ class ModelConfig:
       remat: what the forward pass keeps for the backward pass, which computes the rest again (`phi4r.model.remat`):
         "none" keeps everything; "dots" the results of matrix products; "attention" the inputs of the blocks and the
         results of attention; "full" the inputs of the blocks; "offload" these too, in the memory of the host.
+      lora: the adapters of a model whose own parameters are frozen, or None where they are trained.
     """
 
     vocab_size: int
@@ -78,6 +80,7 @@ class ModelConfig:
     param_dtype: str = "float32"
     attention: Attention = "auto"
     remat: Remat = "none"
+    lora: Lora | None = None
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
@@ -92,6 +95,12 @@ class ModelConfig:
     def heads(self) -> tuple[int, int]:
         """(K, Q): KV heads, and query heads of each."""
         return self.num_kv_heads, self.num_heads // self.num_kv_heads
+
+    @property
+    def window(self) -> int | None:
+        """The sliding window, or None where no position of the model lies beyond it (as in Phi-4-mini)."""
+        reaches_all = self.sliding_window is None or self.sliding_window >= self.max_positions
+        return None if reaches_all else self.sliding_window
 
     @property
     def rotary_dim(self) -> int:
@@ -116,7 +125,7 @@ class ModelConfig:
 
     @property
     def num_params(self) -> int:
-        """How many parameters the model has; 14,659,507,200 for phi-4."""
+        """How many parameters the model has, adapters left out; 14,659,507,200 for phi-4."""
         attention = self.embed_dim * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
         mlp = 3 * self.embed_dim * self.mlp_dim
         embeddings = self.vocab_size * self.embed_dim * (1 if self.tied_embeddings else 2)
@@ -130,13 +139,16 @@ class ModelConfig:
         times over for forward and backward: 12 * L * N * H * pairs. Recomputation by remat is not counted: it is work,
         not progress.
 
+        Frozen parameters have no gradient of their own, so under adapters theirs count 4 instead of 6.
+
         Args:
           num_tokens: tokens that pass through the model.
           attended: number of (query, key) pairs that the mask admits; T (T + 1) / 2 for one causal row of T.
         """
         multiplied = self.num_params - (0 if self.tied_embeddings else self.vocab_size * self.embed_dim)
         multiplied -= (2 * self.num_layers + 1) * self.embed_dim
-        return 6 * multiplied * num_tokens + 12 * self.num_layers * self.num_heads * self.head_dim * attended
+        trained = 6 * multiplied if self.lora is None else 4 * multiplied + 6 * num_adapter_params(self)
+        return trained * num_tokens + 12 * self.num_layers * self.num_heads * self.head_dim * attended
 
     def kv_cache_bytes(self, num_tokens: int, itemsize: int = 2) -> int:
         """Bytes of keys and values for `num_tokens`; 200 KiB a token for phi-4 in bfloat16."""

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -23,4 +24,9 @@ def run(coordinator: str, num_processes: str, index: str, configs: str, workdir:
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:])
+    try:
+        run(*sys.argv[1:])
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # without the exit handler of jax, which would wait for the other process

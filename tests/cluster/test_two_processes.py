@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -68,18 +69,21 @@ def together(configs, tmp_path_factory):
         coordinator = f"localhost:{free.getsockname()[1]}"
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, pathlib.Path(__file__).with_name("process.py"), coordinator, "2"]
+    logs = [root / f"{index}.log" for index in range(2)]
     runs = [
         subprocess.Popen(
             [*command, str(index), root / "configs.json", root],
             env=environment,
-            stdout=subprocess.PIPE,
+            stdout=log.open("w"),
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        for index in range(2)
+        for index, log in enumerate(logs)
     ]
-    outputs = [run.communicate(timeout=600)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(output[-3000:] for output in outputs)
+    while any(run.poll() is None for run in runs) and not any(run.poll() for run in runs):
+        time.sleep(0.2)  # one that fails leaves the other waiting for it
+    for run in runs:
+        run.kill()
+    assert [run.wait() for run in runs] == [0, 0], "\n".join(log.read_text()[-5000:] for log in logs)
     return root
 
 
