@@ -6,7 +6,7 @@
 #
 # What:  one process, one GPU. The default is the larger quickstart, with a model of 10M parameters.
 # When:  for models whose training state fits the GPU: 12 bytes a parameter in float32 with Adam (164 GiB for phi-4,
-#        which does not fit), and 2 bytes a parameter with the cache for evaluation in bfloat16.
+#        which does not fit: take configs/*_lora_h100.py), and 2 bytes a parameter with the cache for evaluation.
 # Needs: an NVIDIA driver for CUDA 13 (580 or newer), and
 #          python3 -m venv .venv && .venv/bin/pip install --editable '.[cuda]'
 #

@@ -91,10 +91,21 @@ def test_xla_flags_of_the_caller_are_kept(script, call):
     assert flags == [*devices, "--xla_dump_to=/tmp/x"]
 
 
-def test_several_nodes_are_refused_by_slurm_and_nowhere_expected(script, call):
-    result = call(script, SLURM_JOB_NUM_NODES="2")
+def test_several_hosts_are_joined(script, call, tmp_path):
+    srun = tmp_path / "srun"
+    srun.write_text('#!/usr/bin/env bash\necho srun\nexec "$@"\n')
+    srun.chmod(0o755)
+    result = call(
+        script,
+        SLURM_JOB_NUM_NODES="2",
+        SLURM_GPUS_ON_NODE="4",
+        COORDINATOR="auto",
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+    )
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    of_many = script.name in ("slurm_gpu.sbatch", "tpu_vm.sh")
+    assert ("--coordinator=auto" in lines) == of_many
     if script.suffix == ".sbatch":
-        assert result.returncode == 2 and result.stdout == ""
-        assert result.stderr.count("\n") == 1 and "--nodes=1" in result.stderr
-    else:
-        assert result.returncode == 0
+        assert lines[0] == "srun"
+        assert "JAX_LOCAL_DEVICE_IDS=0,1,2,3" in lines
