@@ -17,7 +17,7 @@ from phi4r.model.config import ModelConfig
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 LAYOUT_FILE = "safetensors_layout.json"  # of a params checkpoint: how the source folder laid out its files
-PARAMS_INDEX_FILE = "params_index.json"  # of a params checkpoint: shape and dtype of every leaf
+MANIFEST_FILE = "safetensors_manifest.json"  # of a params checkpoint: checksum, shape and dtype of every tensor
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
 _NUMERICS = ("dtype", "param_dtype", "attention", "remat", "init_std")  # may differ from config.json without harm
@@ -67,7 +67,7 @@ def is_fused(hf_config: Mapping[str, Any]) -> bool:
 def carry_files(source: str | os.PathLike, destination: pathlib.Path) -> None:
     """Copies the files at the top of `source` that are not weights, byte for byte: tokenizer, template, licence."""
     for path in sorted(pathlib.Path(source).iterdir()):
-        ours = path.name in (LAYOUT_FILE, PARAMS_INDEX_FILE)
+        ours = path.name in (LAYOUT_FILE, MANIFEST_FILE)
         hidden = path.name.startswith(".")
         if path.is_file() and not (ours or hidden or path.name.endswith(_WEIGHT_SUFFIXES)):
             shutil.copyfile(path, destination / path.name)

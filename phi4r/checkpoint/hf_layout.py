@@ -13,6 +13,7 @@ reads: the rows of `self_attn.k_proj` run over K and H and its columns over D; o
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,7 @@ class Leaf:
       matrix_shape: shape of those rows.
       axes_shape: the same with heads as an axis of their own.
       order: permutation from `axes_shape` to the axes of the leaf.
+      embed_axis: which of `axes_shape` is D, the axis that meshes divide among hosts.
     """
 
     path: str
@@ -65,30 +67,29 @@ class Leaf:
     matrix_shape: tuple[int, ...]
     axes_shape: tuple[int, ...]
     order: tuple[int, ...]
+    embed_axis: int
 
     @property
     def stacked(self) -> bool:
         """Whether axis 0 of the leaf is the layers."""
         return len(self.shape) > len(self.order)
 
+    @property
+    def inverse_order(self) -> tuple[int, ...]:
+        """Permutation from the axes of the leaf (layers aside) to `axes_shape`."""
+        return tuple(self.order.index(axis) for axis in range(len(self.order)))
+
+    def rows_of(self, tensor: np.ndarray) -> np.ndarray:
+        """Returns the rows of one tensor that belong to the leaf, as `axes_shape`: a view, nothing is read."""
+        return tensor[self.first_row : self.first_row + self.matrix_shape[0]].reshape(self.axes_shape)
+
     def from_tensor(self, tensor: np.ndarray) -> np.ndarray:
-        """Returns the part of the leaf that one tensor holds, as a view (for a memory map: nothing is read)."""
-        rows = tensor[self.first_row : self.first_row + self.matrix_shape[0]]
-        return rows.reshape(self.axes_shape).transpose(self.order)
+        """Returns the part of the leaf that one tensor holds, as a view."""
+        return self.rows_of(tensor).transpose(self.order)
 
-    def to_rows(self, part: np.ndarray) -> np.ndarray:
-        """Returns rows of the tensor from a part of the leaf: the inverse of `from_tensor`."""
-        return part.transpose(np.argsort(self.order)).reshape(self.matrix_shape)
-
-    def read(self, tensors: Mapping[str, np.ndarray], index: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
-        """Copies the slice `index` of the leaf out of `tensors`, touching only the bytes that it needs."""
-        if not self.stacked:
-            return np.array(self.from_tensor(tensors[self.names[0]])[index], dtype, order="C")
-        parts = [self.from_tensor(tensors[name])[index[1:]] for name in self.names[index[0]]]
-        out = np.empty((len(parts), *parts[0].shape), dtype)
-        for layer, part in enumerate(parts):
-            out[layer] = part
-        return out
+    def to_rows(self, part: Any) -> Any:
+        """Returns rows of the tensor from a part of the leaf, of numpy or JAX: the inverse of `from_tensor`."""
+        return part.transpose(self.inverse_order).reshape(self.matrix_shape)
 
 
 def hf_leaves(config: ModelConfig, *, fused: bool) -> tuple[Leaf, ...]:
@@ -126,6 +127,7 @@ def hf_leaves(config: ModelConfig, *, fused: bool) -> tuple[Leaf, ...]:
                 matrix_shape=matrix_shape,
                 axes_shape=tuple(sizes[axis] for axis in letters),
                 order=tuple(letters.index(axis) for axis in leaf_axes),
+                embed_axis=letters.index("D"),
             )
         )
         rows_before[name] = rows_before.get(name, 0) + matrix_shape[0]

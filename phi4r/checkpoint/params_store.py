@@ -1,117 +1,203 @@
-"""Parameters in Orbax: written leaf by leaf or as a tree, read leaf by leaf, on the host or onto a mesh.
+"""Parameters as an Orbax checkpoint that is written and read in pieces.
 
 A params checkpoint is a folder:
 
-    DIR/params/                  Orbax checkpoint of the parameter tree (free of any mesh: any other can read it)
-    DIR/params_index.json        shape and dtype of every leaf
-    DIR/config.json              and every other file of the Hugging Face folder that is not a weight
-    DIR/safetensors_layout.json  which tensor lay in which file of the source (absent for a model of our own)
+    DIR/params/                     Orbax checkpoint of the parameter tree (free of any mesh: any other can read it)
+    DIR/safetensors_manifest.json   checksum, shape and dtype of every tensor (see `phi4r.checkpoint.manifest`)
+    DIR/safetensors_layout.json     which tensor lay in which file of the source (absent for a model of our own)
+    DIR/config.json                 and every other file of the Hugging Face folder that is not a weight
 
-The newer Orbax interface is used because it alone saves a tree in parts. Arrays are stored in chunks, so that a device
-reads its own shard and not the whole array.
+Orbax writes a leaf as a whole, and holds it twice meanwhile. Here Orbax writes the tree with placeholders, and
+TensorStore, which Orbax itself stores arrays with, makes the arrays anew at full size and fills them in pieces: zarr3
+arrays that any Orbax reads. Their layout is ours:
+
+* A file is a piece: rows of one tensor of one layer. Files are written whole, by any thread or host.
+* Inside a file lie chunks that divide D, so that a host of a mesh reads its part of D and no more; each has a CRC.
+* Bytes are in the order of the Hugging Face tensor (a transpose codec). Copying is all that conversion has to do; a
+  load transposes on the device.
 """
 
-import contextlib
+import errno
 import pathlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
-import orbax.checkpoint.experimental.v1 as ocp
-from flax.traverse_util import flatten_dict, unflatten_dict
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from flax.traverse_util import unflatten_dict
 
-from phi4r.checkpoint.hf_files import PARAMS_INDEX_FILE, read_json, write_json
 from phi4r.checkpoint.hf_layout import Leaf
-from phi4r.checkpoint.shards import TensorSpec
+from phi4r.checkpoint.pieces import Piece, piece_length
+from phi4r.checkpoint.staging import on_first_host
 from phi4r.errors import UserError
-from phi4r.typing import Params
 
 PARAMS_FOLDER = "params"
-CHUNK_BYTES = 64 * 2**20
+EMBED_CHUNKS = 32  # into how many chunks D is cut,
+MIN_CHUNK_BYTES = 2**16  # as long as they are no smaller than this
+
+_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
-@contextlib.contextmanager
-def leaf_writer(folder: pathlib.Path) -> Iterator[Any]:
-    """Yields `write(path, array)` for host arrays; the tree is committed when the block ends without an error."""
-    target = (folder / PARAMS_FOLDER).absolute()
-    specs: dict[str, TensorSpec] = {}
+class ParamsFolder:
+    """The arrays of a params checkpoint, open for reading and writing in pieces.
 
-    def write(path: str, array: np.ndarray) -> None:
-        specs[path] = TensorSpec(array.shape, array.dtype)
-        ocp.partial.save(target, unflatten_dict({path: array}, sep="/"))
-
-    with _context():
-        yield write
-        ocp.partial.finalize(target)
-    _write_index(folder, specs)
-
-
-def save_tree(folder: pathlib.Path, params: Params) -> None:
-    """Saves a tree of device arrays, shard by shard."""
-    with _context():
-        ocp.save((folder / PARAMS_FOLDER).absolute(), params)
-    leaves = flatten_dict(params, sep="/")
-    _write_index(folder, {path: TensorSpec(leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()})
-
-
-def stored_specs(folder: pathlib.Path) -> dict[str, TensorSpec]:
-    """Returns shape and dtype of every stored leaf by path, "layers/attn/q".
-
-    Raises:
-      UserError: if there is no complete checkpoint.
+    Attributes:
+      dtypes: of every leaf, by path.
     """
-    if not (folder / PARAMS_FOLDER).is_dir():
-        raise UserError(f"{folder} has no {PARAMS_FOLDER} folder; give a folder written by phi4r convert hf-to-orbax.")
-    index = read_json(folder / PARAMS_INDEX_FILE)
-    return {path: TensorSpec(tuple(leaf["shape"]), np.dtype(leaf["dtype"])) for path, leaf in index.items()}
 
+    def __init__(self, folder: pathlib.Path, leaves: Sequence[Leaf]):
+        """Opens the arrays.
 
-def check_leaves(leaves: tuple[Leaf, ...], specs: dict[str, TensorSpec], where: pathlib.Path) -> None:
-    """Raises UserError unless the stored leaves are exactly those of the table, with the same shapes."""
-    expected = {leaf.path: leaf.shape for leaf in leaves}
-    for path in [*expected, *specs]:
-        stored = specs[path].shape if path in specs else "no such array"
-        if path not in expected or stored != expected[path]:
+        Args:
+          folder: the params checkpoint.
+          leaves: of the model that config.json describes.
+
+        Raises:
+          UserError: if there is no checkpoint, it is damaged, or its arrays are not exactly `leaves`.
+        """
+        self._target = (folder / PARAMS_FOLDER).absolute()
+        if not self._target.is_dir():
             raise UserError(
-                f"{where}: parameter {path} is stored as {stored}, but config.json asks for "
-                f"{expected.get(path, 'no such array')}; config.json and params must be of the same model."
+                f"{folder} has no {PARAMS_FOLDER} folder; give a folder written by phi4r convert hf-to-orbax."
+            )
+        context = _context()
+        stored = {path.parent.name.replace(".", "/") for path in self._target.glob("*/zarr.json")}
+        self._arrays = {path: self._checked(lambda path=path: _open(self._target, path, context)) for path in stored}
+        _check_leaves(leaves, {path: array.shape for path, array in self._arrays.items()}, folder)
+        self.dtypes = {path: array.dtype.numpy_dtype for path, array in self._arrays.items()}
+
+    def read_rows(self, piece: Piece) -> np.ndarray:
+        """Returns a piece as rows of its tensor.
+
+        Raises:
+          UserError: if the data are damaged.
+        """
+        part = self.read_part(piece.leaf, piece.layer, (slice(piece.start, piece.stop),))
+        return part.reshape(piece.matrix_shape)
+
+    def read_part(self, leaf: Leaf, layer: int, index: tuple[slice, ...]) -> np.ndarray:
+        """Returns the slice `index` of one layer, in the axes of `leaf.axes_shape`; only its chunks are read.
+
+        Raises:
+          UserError: if the data are damaged.
+        """
+        return self._checked(lambda: self._layer(leaf, layer)[index].read(order="C"))
+
+    def write_rows(self, piece: Piece, rows: np.ndarray) -> None:
+        """Writes the file of a piece, through to the disk."""
+        view = self._layer(piece.leaf, piece.layer)[piece.start : piece.stop]
+        _written(view.write(rows.reshape(piece.axes_shape), can_reference_source_data_indefinitely=True))
+
+    def keep(self, name: str) -> None:
+        """Does nothing: the files of the tensor `name` are whole already."""
+
+    def forget_pages(self) -> None:
+        """Does nothing: no memory is mapped."""
+
+    def _layer(self, leaf: Leaf, layer: int) -> ts.TensorStore:
+        """Returns a view of one layer in the axes of `leaf.axes_shape`."""
+        array = self._arrays[leaf.path]
+        return (array[layer] if leaf.stacked else array).transpose(leaf.inverse_order)
+
+    def _checked(self, start: Callable[[], ts.Future]) -> Any:
+        """Returns the result of a read, or raises its failure as one line."""
+        try:
+            return start().result()
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"{self._target} cannot be read ({_first_line(error)}); convert or copy it again."
+            ) from error
+
+
+def create_arrays(folder: pathlib.Path, leaves: Sequence[Leaf], dtypes: Mapping[str, np.dtype]) -> None:
+    """Makes the Orbax checkpoint with arrays that hold nothing yet; all hosts call this together, the first one writes.
+
+    Args:
+      folder: of the params checkpoint; exists, without `PARAMS_FOLDER`.
+      leaves: of the model.
+      dtypes: of every leaf, by path.
+    """
+    target = (folder / PARAMS_FOLDER).absolute()
+    tree = {leaf.path: np.zeros((1,) * len(leaf.shape), dtypes[leaf.path]) for leaf in leaves}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)) as checkpointer:
+        checkpointer.save(target, unflatten_dict(tree, sep="/"))
+
+    def make() -> None:
+        context = _context()
+        for leaf in leaves:
+            _written(_open(target, leaf.path, context, metadata=_array_metadata(leaf, dtypes[leaf.path])))
+
+    on_first_host(make)
+
+
+def _open(target: pathlib.Path, path: str, context: ts.Context, *, metadata: Any = None) -> ts.Future:
+    """Opens an array, or with `metadata` makes it anew."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{target / path.replace('/', '.')}/"},
+        "store_data_equal_to_fill_value": True,  # so that
+        "fill_missing_data_reads": False,  # a file that is lost is not read as zeros
+    }
+    if metadata is None:
+        return ts.open(spec, context=context, open=True)
+    return ts.open({**spec, "metadata": metadata}, context=context, create=True, delete_existing=True)
+
+
+def _array_metadata(leaf: Leaf, dtype: np.dtype) -> dict[str, Any]:
+    """Returns the zarr3 metadata of a leaf: a file for each piece, chunks in it along D, bytes as in the tensor."""
+    file_shape = (piece_length(leaf, dtype), *leaf.axes_shape[1:])
+    along_embed = file_shape[leaf.embed_axis]
+    most = min(
+        max(1, EMBED_CHUNKS * along_embed // leaf.axes_shape[leaf.embed_axis]),
+        max(1, int(np.prod(file_shape)) * dtype.itemsize // MIN_CHUNK_BYTES),
+    )
+    cuts = max(count for count in range(1, most + 1) if along_embed % count == 0)
+    chunk_shape = list(file_shape)
+    chunk_shape[leaf.embed_axis] //= cuts
+    layers = [1] if leaf.stacked else []
+    tensor_order = [*range(len(layers)), *(len(layers) + axis for axis in leaf.inverse_order)]
+    codecs = [{"name": "transpose", "configuration": {"order": tensor_order}}, _LITTLE_ENDIAN, {"name": "crc32c"}]
+    sharding = {
+        "chunk_shape": layers + [chunk_shape[axis] for axis in leaf.order],
+        "codecs": codecs,
+        "index_codecs": [_LITTLE_ENDIAN, {"name": "crc32c"}],
+    }
+    grid = {"chunk_shape": layers + [file_shape[axis] for axis in leaf.order]}
+    return {
+        "shape": list(leaf.shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": grid},
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+    }
+
+
+def _check_leaves(leaves: Sequence[Leaf], shapes: Mapping[str, tuple[int, ...]], where: pathlib.Path) -> None:
+    """Raises UserError unless the stored arrays are exactly those of the table, with the same shapes."""
+    expected = {leaf.path: leaf.shape for leaf in leaves}
+    for path in [*expected, *sorted(shapes)]:
+        stored, wanted = shapes.get(path, "no such array"), expected.get(path, "no such array")
+        if stored != wanted:
+            raise UserError(
+                f"{where}: parameter {path} is stored as {stored}, but config.json asks for {wanted}; "
+                "config.json and params must be of the same model."
             )
 
 
-def load_leaf(folder: pathlib.Path, path: str, wanted: Any) -> Any:
-    """Reads one leaf.
+def _context() -> ts.Context:
+    """Returns what bounds the memory of TensorStore: nothing is cached, few files are under way."""
+    return ts.Context({"cache_pool": {"total_bytes_limit": 0}, "file_io_concurrency": {"limit": 8}})
 
-    Args:
-      folder: the params checkpoint.
-      path: of the leaf, "layers/attn/q".
-      wanted: a ShapeDtypeStruct with a sharding, for an array of that dtype whose devices read their own shards; or a
-        numpy array of the same shape and dtype, for an array in host memory.
 
-    Raises:
-      UserError: if the data are damaged.
-    """
-    target = (folder / PARAMS_FOLDER).absolute()  # as Orbax demands
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _written(future: ts.Future) -> None:
+    """Waits for a write; raises OSError where the system refuses it."""
     try:
-        with _context():
-            return jax.tree.leaves(ocp.load(target, unflatten_dict({path: wanted}, sep="/")))[0]
-    except (ValueError, OSError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{target} cannot be read ({reason}); convert or copy it again.") from error
-
-
-def _write_index(folder: pathlib.Path, specs: Mapping[str, TensorSpec]) -> None:
-    """Writes shapes and dtypes; the arrays' own are spread over as many files as there are leaves."""
-    write_json(
-        folder / PARAMS_INDEX_FILE,
-        {path: {"shape": list(spec.shape), "dtype": spec.dtype.name} for path, spec in specs.items()},
-    )
-
-
-def _context() -> ocp.Context:
-    """Returns how to save and load: in chunks, without a second copy on the host, and leaf by leaf."""
-    context = ocp.Context()
-    context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
-    context.memory.deepcopy_host_arrays = False
-    context.pytree.loading.partial_load = True
-    return context
+        future.result()
+    except ValueError as error:  # TensorStore has no other class, and names the number in its text
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, _first_line(error)) from error

@@ -4,6 +4,7 @@ loaded = load_model("phi-4", mesh=mesh)                    # Hugging Face folder
 save_hf_folder("out", params, config=loaded.config, source_folder=loaded.folder)
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,14 +16,17 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
-from phi4r.checkpoint import hf_files, params_store
-from phi4r.checkpoint.donation import owned_copy
+from phi4r import hosts
+from phi4r.checkpoint import hf_files, manifest, params_store
+from phi4r.checkpoint.gathering import write_gathered
 from phi4r.checkpoint.hf_layout import Leaf, hf_leaves, leaf_dtypes
-from phi4r.checkpoint.hf_weights import write_weights
+from phi4r.checkpoint.mesh_loading import load_on_mesh
+from phi4r.checkpoint.pieces import tensor_specs
 from phi4r.checkpoint.safetensors_reader import SafetensorsFolder
-from phi4r.checkpoint.staging import staged_folder
+from phi4r.checkpoint.safetensors_writer import SafetensorsWriter
+from phi4r.checkpoint.shards import fitting_layout
+from phi4r.checkpoint.staging import on_first_host, staged_folder
 from phi4r.errors import UserError
-from phi4r.metrics.progress import Progress
 from phi4r.model.config import ModelConfig
 from phi4r.model.transformer import param_axes
 from phi4r.sharding import param_shardings
@@ -75,17 +79,7 @@ def load_hf_folder(
     config = _with_dtype(shape_of, stored.values(), dtype, keep=config is not None)
     param_dtype = np.dtype(jnp.dtype(config.param_dtype))
     shardings = _shardings(config, leaves, mesh)
-    params = {}
-    with Progress("load", total=len(leaves)) as progress:
-        for count, leaf in enumerate(leaves, start=1):
-            borrowed = jax.make_array_from_callback(
-                leaf.shape,
-                shardings[leaf.path],
-                lambda index, leaf=leaf: leaf.read(tensors, index, param_dtype),
-                dtype=param_dtype,
-            )
-            params[leaf.path] = owned_copy(borrowed)
-            progress.update(count)
+    params = load_on_mesh(tensors, leaves, shardings, param_dtype)
     return config, unflatten_dict(params, sep="/")
 
 
@@ -97,16 +91,9 @@ def load_params(
     hf_config = hf_files.read_json(folder / hf_files.CONFIG_FILE)
     shape_of = config or hf_files.parse_config(hf_config, folder)
     leaves = hf_leaves(shape_of, fused=hf_files.is_fused(hf_config))
-    specs = params_store.stored_specs(folder)
-    params_store.check_leaves(leaves, specs, folder)
-    config = _with_dtype(shape_of, [spec.dtype for spec in specs.values()], dtype, keep=config is not None)
-    shardings = _shardings(config, leaves, mesh)
-    params = {}
-    with Progress("load", total=len(leaves)) as progress:
-        for count, leaf in enumerate(leaves, start=1):
-            abstract = jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(config.param_dtype), sharding=shardings[leaf.path])
-            params[leaf.path] = owned_copy(params_store.load_leaf(folder, leaf.path, abstract))
-            progress.update(count)
+    stored = params_store.ParamsFolder(folder, leaves)
+    config = _with_dtype(shape_of, stored.dtypes.values(), dtype, keep=config is not None)
+    params = load_on_mesh(stored, leaves, _shardings(config, leaves, mesh), np.dtype(jnp.dtype(config.param_dtype)))
     return config, unflatten_dict(params, sep="/")
 
 
@@ -118,22 +105,33 @@ def save_params(
     source_folder: str | os.PathLike | None = None,
     hf_fields: Mapping[str, Any] | None = None,
 ) -> None:
-    """Saves a params checkpoint (see `phi4r.checkpoint.params_store`), atomically.
+    """Saves a params checkpoint (see `phi4r.checkpoint.params_store`), atomically; all hosts call this together.
+
+    Tensors are gathered one at a time and written by the hosts in turn, into a folder that all of them see.
 
     Args:
       folder: must not exist, or be empty.
-      params: the stacked tree, on devices of this process.
+      params: the stacked tree.
       config: its shape.
       source_folder: whose tokenizer and other files go along; a config.json in it must describe the same shape.
       hf_fields: more fields for config.json, as `eos_token_id`.
+
+    Raises:
+      UserError: if `folder` is taken or cannot be written, or `source_folder` is of another shape.
     """
-    dtype = np.dtype(flatten_dict(params, sep="/")["embedding"].dtype)
+    arrays = flatten_dict(params, sep="/")
+    dtypes = {path: np.dtype(array.dtype) for path, array in arrays.items()}
     with staged_folder(folder) as staging:
-        _write_files(staging, config, dtype, source_folder, hf_fields)
+        hf_config = _write_files(staging, config, dtypes["embedding"], source_folder, hf_fields)
+        leaves = hf_leaves(config, fused=hf_files.is_fused(hf_config))
         layout = None if source_folder is None else hf_files.read_layout(pathlib.Path(source_folder))
-        if layout is not None:
+        if layout is not None and hosts.is_primary():
             hf_files.write_layout(staging, layout)
-        params_store.save_tree(staging, params)
+        params_store.create_arrays(staging, leaves, dtypes)
+        sink = params_store.ParamsFolder(staging, leaves)
+        digests = write_gathered(sink.write_rows, arrays, leaves, dtypes, writers=jax.process_count())
+        if hosts.is_primary():
+            manifest.write_manifest(staging, tensor_specs(leaves, dtypes), digests)
 
 
 def save_hf_folder(
@@ -147,9 +145,11 @@ def save_hf_folder(
 ) -> None:
     """Saves a Hugging Face folder, atomically: in the tensor layout of the source (phi3 where there is none).
 
+    All hosts call this together; tensors are gathered one at a time, and the first host writes them.
+
     Args:
       folder: must not exist, or be empty.
-      params: the stacked tree, on devices of this process.
+      params: the stacked tree.
       config: its shape.
       source_folder: whose tokenizer and other files go along; a config.json in it must describe the same shape.
       dtype: to write; None for that of `params`.
@@ -163,12 +163,13 @@ def save_hf_folder(
     with staged_folder(folder) as staging:
         hf_config = _write_files(staging, config, dtypes["embedding"], source_folder, hf_fields)
         leaves = hf_leaves(config, fused=hf_files.is_fused(hf_config))
+        specs = tensor_specs(leaves, dtypes)
         layout = None if source_folder is None else hf_files.read_layout(pathlib.Path(source_folder))
-
-        def get_leaf(leaf: Leaf) -> np.ndarray:
-            return np.asarray(arrays[leaf.path])
-
-        write_weights(staging, leaves, dtypes, get_leaf, layout=layout, stage="export")
+        with contextlib.ExitStack() as stack:
+            write = None
+            if hosts.is_primary():
+                write = stack.enter_context(SafetensorsWriter(staging, fitting_layout(layout, specs), specs)).write_rows
+            write_gathered(write, arrays, leaves, dtypes, writers=1)
 
 
 def _write_files(
@@ -178,12 +179,17 @@ def _write_files(
     source_folder: str | os.PathLike | None,
     hf_fields: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Carries the source's files along and writes config.json; returns what it holds."""
-    if source_folder is not None:
-        if not pathlib.Path(source_folder).is_dir():
-            raise UserError(f"{source_folder} is not a folder; give the folder that holds the tokenizer files.")
-        hf_files.carry_files(source_folder, staging)
-    return hf_files.write_config(staging, config, dtype, extra=hf_fields)
+    """Carries the source's files along and writes config.json, on the first host; returns what it holds."""
+    if source_folder is not None and not pathlib.Path(source_folder).is_dir():
+        raise UserError(f"{source_folder} is not a folder; give the folder that holds the tokenizer files.")
+
+    def write() -> None:
+        if source_folder is not None:
+            hf_files.carry_files(source_folder, staging)
+        hf_files.write_config(staging, config, dtype, extra=hf_fields)
+
+    on_first_host(write)
+    return hf_files.read_json(staging / hf_files.CONFIG_FILE)
 
 
 def _with_dtype(config: ModelConfig, stored: Any, dtype: str | None, *, keep: bool) -> ModelConfig:

@@ -1,6 +1,7 @@
-"""Reads a folder of safetensors through memory maps: opening it costs nothing, slices read only their own pages."""
+"""Reads a folder of safetensors: opening it costs nothing, slices read only their own pages, pieces their own bytes."""
 
 import json
+import mmap
 import os
 import pathlib
 import struct
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from phi4r.checkpoint.hf_layout import Leaf
+from phi4r.checkpoint.pieces import Piece
 from phi4r.checkpoint.shards import INDEX_FILE, SINGLE_FILE, ShardLayout, TensorSpec, dtype_named
 from phi4r.errors import UserError
 
@@ -36,6 +39,8 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
         file_names = [SINGLE_FILE] if index is None else sorted(set(index["weight_map"].values()))
         self.specs: dict[str, TensorSpec] = {}
         self._views: dict[str, np.ndarray] = {}
+        self._places: dict[str, tuple[pathlib.Path, int]] = {}
+        self._maps: list[mmap.mmap] = []
         files, file_metadata = {}, {}
         for file_name in file_names:
             files[file_name], file_metadata[file_name] = self._open(file_name)
@@ -53,6 +58,29 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def read_rows(self, piece: Piece) -> np.ndarray:
+        """Returns a piece as rows of its tensor, in memory of its own: not mapped, so that no pages pile up.
+
+        Raises:
+          UserError: if the file has become shorter.
+        """
+        path, start = self._places[piece.name]
+        spec = self.specs[piece.name]
+        rows = np.empty(piece.matrix_shape, spec.dtype)
+        with path.open("rb") as file:
+            if not read_at(file.fileno(), rows, start + piece.first_row * spec.row_bytes):
+                raise UserError(f"{path} is truncated: it ends inside tensor {piece.name}; {MEND}.")
+        return rows
+
+    def read_part(self, leaf: Leaf, layer: int, index: tuple[slice, ...]) -> np.ndarray:
+        """Returns the slice `index` of one layer of a leaf, in the axes of `leaf.axes_shape`, in memory of its own."""
+        return np.array(leaf.rows_of(self[leaf.names[layer]])[index], order="C")
+
+    def forget_pages(self) -> None:
+        """Gives the memory of pages that were read back to the system; they are read again where needed."""
+        for mapped in self._maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
     def _open(self, file_name: str) -> tuple[tuple[str, ...], dict[str, str]]:
         """Maps one file; returns the names of its tensors in the order of their bytes, and its metadata."""
         path = self._folder / file_name
@@ -60,7 +88,7 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
         metadata = header.pop("__metadata__", {})
         data_size = path.stat().st_size - data_start
         order = sorted(header, key=lambda name: _offsets(path, name, header[name]))
-        data = np.memmap(path, np.uint8, "r", offset=data_start) if data_size else np.empty(0, np.uint8)
+        data = np.frombuffer(self._map(path), np.uint8)[data_start:]
         end = 0
         for name in order:
             if name in self.specs:
@@ -75,11 +103,29 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
             if stop > data_size:
                 raise UserError(f"{path} is truncated: tensor {name} ends after the end of the file; {MEND}.")
             self.specs[name] = spec
-            self._views[name] = np.asarray(data[start:stop]).view(spec.dtype).reshape(spec.shape)
+            self._views[name] = data[start:stop].view(spec.dtype).reshape(spec.shape)
+            self._places[name] = (path, data_start + start)
             end = stop
         if end != data_size:
             raise UserError(f"{path} is damaged: {data_size - end} bytes after its last tensor; {MEND}.")
         return tuple(order), metadata
+
+    def _map(self, path: pathlib.Path) -> mmap.mmap:
+        """Maps a file, which is not empty."""
+        with path.open("rb") as file:
+            self._maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return self._maps[-1]
+
+
+def read_at(file: int, array: np.ndarray, place: int) -> bool:
+    """Fills `array` from a file descriptor, from the byte `place`; returns whether the file was long enough."""
+    rest = memoryview(array.reshape(-1).view(np.uint8))
+    while rest:  # one call reads at most 2 GB
+        count = os.preadv(file, [rest], place)
+        if not count:
+            return False
+        rest, place = rest[count:], place + count
+    return True
 
 
 def _read_header(path: pathlib.Path) -> tuple[dict[str, Any], int]:

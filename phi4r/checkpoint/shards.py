@@ -33,6 +33,11 @@ class TensorSpec:
         """Size on disk."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row, of the first axis."""
+        return self.num_bytes // max(self.shape[0], 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardLayout:
@@ -87,6 +92,11 @@ def default_layout(specs: Mapping[str, TensorSpec], *, max_file_bytes: int = 5_0
         file_metadata={file: {"format": "pt"} for file in names},
         index_metadata=None if total == 1 else {},
     )
+
+
+def fitting_layout(layout: ShardLayout | None, specs: Mapping[str, TensorSpec]) -> ShardLayout:
+    """Returns the layout of the folder that a model came from where it names the same tensors, else the default."""
+    return layout if layout is not None and layout.tensor_names == specs.keys() else default_layout(specs)
 
 
 def dtype_named(name: str, where: str) -> np.dtype:

@@ -2,6 +2,8 @@
 
 phi4r convert hf-to-orbax microsoft/phi-4 checkpoints/phi-4-base --reasoning
 phi4r convert orbax-to-hf checkpoints/phi-4-reasoning release/phi-4-reasoning
+
+The same command goes on where an interrupted conversion was.
 """
 
 import argparse
@@ -32,8 +34,11 @@ def run(args: argparse.Namespace) -> None:
     Raises:
       UserError: for bad input, or options that do not go together.
     """
+    import jax
+
     from phi4r.checkpoint import convert
 
+    jax.config.update("jax_platforms", "cpu")  # conversion uses no device: leave accelerators to those who do
     if args.direction == "orbax-to-hf":
         if args.reasoning or args.system_message is not None:
             raise UserError("--reasoning and --system_message belong to hf-to-orbax; leave them out.")

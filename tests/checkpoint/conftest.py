@@ -1,9 +1,17 @@
 """Hugging Face folders made by transformers: one tiny relative of every family member."""
 
 import hashlib
+import json
 import pathlib
 
+import numpy as np
 import pytest
+
+from phi4r.checkpoint.hf_layout import hf_leaves
+from phi4r.checkpoint.pieces import tensor_specs
+from phi4r.checkpoint.safetensors_writer import SafetensorsWriter
+from phi4r.checkpoint.shards import default_layout
+from phi4r.model.config import ModelConfig
 
 # The structure of RECIPE section 1 (head ratio, tying, rotary fraction, longrope, window, odd sizes), small.
 PHI3 = dict(hidden_size=40, intermediate_size=56, num_hidden_layers=3, vocab_size=151, pad_token_id=0, eos_token_id=1)
@@ -69,3 +77,15 @@ def hf_folder(tmp_path_factory):
 def family_member(request) -> str:
     """Each member of the family in turn."""
     return request.param
+
+
+def write_random_folder(folder: pathlib.Path, config: ModelConfig, *, max_file_bytes: int = 2**20) -> None:
+    """Writes a random float32 model of type phi3 without transformers, in several files."""
+    leaves = hf_leaves(config, fused=True)
+    specs = tensor_specs(leaves, {leaf.path: np.dtype(np.float32) for leaf in leaves})
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    with SafetensorsWriter(folder, default_layout(specs, max_file_bytes=max_file_bytes), specs) as writer:
+        for name, spec in specs.items():
+            writer.write(name, random.standard_normal(spec.shape, np.float32))
+    (folder / "config.json").write_text(json.dumps({**config.to_hf(), "dtype": "float32"}))

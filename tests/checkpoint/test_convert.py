@@ -1,18 +1,23 @@
+import hashlib
 import json
 import shutil
 import tracemalloc
 
 import jax
 import numpy as np
+import orbax.checkpoint as orbax
+import orbax.checkpoint.experimental.v1 as orbax_v1
 import pytest
 from safetensors import safe_open
 
-from phi4r.checkpoint import convert, params_store
+from phi4r.checkpoint import convert, copying, params_store, pieces
 from phi4r.checkpoint.hf_layout import hf_leaves
-from phi4r.checkpoint.hf_weights import write_weights
-from phi4r.checkpoint.shards import DTYPES
+from phi4r.checkpoint.release import load_hf_folder
 from phi4r.errors import UserError
 from phi4r.model.config import ModelConfig
+from phi4r.model.transformer import param_axes
+from phi4r.sharding import MeshSettings, make_mesh, param_shardings
+from tests.checkpoint.conftest import write_random_folder
 
 
 def weights(folder):
@@ -77,19 +82,13 @@ def test_dtype_is_stored_in_weights_and_config(hf_folder, tmp_path):
     assert (tmp_path / "narrow" / "config.json").read_text() == (source / "config.json").read_text()
 
 
-def test_no_more_than_a_few_leaves_are_in_memory(tmp_path):
+def test_only_a_few_pieces_are_in_memory(tmp_path, monkeypatch):
     config = ModelConfig(
-        vocab_size=64, num_layers=24, embed_dim=256, num_heads=8, num_kv_heads=8, head_dim=32, mlp_dim=320
+        vocab_size=64, num_layers=24, embed_dim=256, num_heads=8, num_kv_heads=4, head_dim=32, mlp_dim=320
     )
-    leaves = hf_leaves(config, fused=True)
-    source = tmp_path / "source"
-    source.mkdir()
-    dtypes = dict.fromkeys([leaf.path for leaf in leaves], DTYPES["F32"])
-    write_weights(source, leaves, dtypes, lambda leaf: np.ones(leaf.shape, np.float32), layout=None, stage="make")
-    (source / "config.json").write_text(json.dumps(config.to_hf()))
-    total = sum(int(np.prod(leaf.shape)) * 4 for leaf in leaves)
-    largest = max(int(np.prod(leaf.shape)) * 4 for leaf in leaves)
-    assert largest * 6 < total
+    write_random_folder(tmp_path / "source", config)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 2**16)
+    largest_leaf = 24 * 256 * 320 * 4
 
     def peak_of(function, *args):
         tracemalloc.start()
@@ -99,20 +98,27 @@ def test_no_more_than_a_few_leaves_are_in_memory(tmp_path):
         return peak
 
     overhead = 2**21  # code objects and bookkeeping
-    assert peak_of(convert.hf_to_orbax, source, tmp_path / "orbax") < 2 * largest + overhead
-    assert peak_of(convert.orbax_to_hf, tmp_path / "orbax", tmp_path / "back") < 2 * largest + overhead
-    assert weights(tmp_path / "back") == weights(source)
+    several = (2 * copying.READ_AHEAD + 2 * copying.WRITERS) * 2**16
+    assert several + overhead < largest_leaf / 2
+    assert peak_of(convert.hf_to_orbax, tmp_path / "source", tmp_path / "orbax") < several + overhead
+    assert peak_of(convert.orbax_to_hf, tmp_path / "orbax", tmp_path / "back") < several + overhead
+    assert weights(tmp_path / "back") == weights(tmp_path / "source")
 
 
-def test_an_orbax_checkpoint_is_an_ordinary_orbax_tree(hf_folder, tmp_path):
-    import orbax.checkpoint.experimental.v1 as ocp
-
+@pytest.mark.parametrize("interface", ["experimental", "classic", "classic on a mesh"])
+def test_an_orbax_checkpoint_is_an_ordinary_orbax_tree(hf_folder, tmp_path, interface):
     convert.hf_to_orbax(hf_folder(), tmp_path / "orbax")
-    tree = ocp.load(tmp_path / "orbax" / "params")
-    assert tree["layers"]["attn"]["q"].shape == (3, 40, 20, 2)
-    with safe_open(next(hf_folder().glob("model-00001-*.safetensors")), framework="numpy") as file:
-        if "model.embed_tokens.weight" in file.keys():  # noqa: SIM118
-            np.testing.assert_array_equal(tree["embedding"], file.get_tensor("model.embed_tokens.weight"))
+    config, expected = load_hf_folder(hf_folder())
+    if interface == "experimental":
+        tree = orbax_v1.load(tmp_path / "orbax" / "params")
+    else:
+        mesh = make_mesh(MeshSettings(fsdp=8))
+        shardings = param_shardings(mesh, param_axes(config), expected)
+        wanted = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), expected, shardings)
+        target = (wanted,) if interface == "classic on a mesh" else ()
+        with orbax.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.restore(tmp_path / "orbax" / "params", *target)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_array_equal(np.asarray(ours), theirs), tree, expected)
 
 
 def test_relative_paths_are_taken_from_the_working_folder(hf_folder, tmp_path, monkeypatch):
@@ -178,20 +184,53 @@ def test_a_damaged_source_is_one_line_and_leaves_nothing(hf_folder, tmp_path, da
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_conversion_that_dies_midway_leaves_nothing(hf_folder, tmp_path, monkeypatch):
-    written = []
-    real = params_store.ocp.partial.save
+def test_a_damaged_tensor_is_named_on_the_way_back(hf_folder, tmp_path):
+    convert.hf_to_orbax(hf_folder(), tmp_path / "orbax")
+    config, _ = load_hf_folder(hf_folder())
+    leaves = hf_leaves(config, fused=True)
+    store = params_store.ParamsFolder(tmp_path / "orbax", leaves)
+    piece = pieces.tensor_pieces(leaves, store.dtypes)["model.layers.1.mlp.gate_up_proj.weight"][-1]
+    rows = store.read_rows(piece)
+    rows[3, 5] += 1
+    store.write_rows(piece, rows)  # whole files with a right CRC: only the checksum of the tensor tells
+    with pytest.raises(UserError, match=r"tensor model\.layers\.1\.mlp\.gate_up_proj\.weight is damaged") as caught:
+        convert.orbax_to_hf(tmp_path / "orbax", tmp_path / "hf")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["orbax"]
 
-    def fail_at_the_fourth(path, state):
-        written.append(state)
-        if len(written) == 4:
-            raise OSError(28, "No space left on device")
-        real(path, state)
 
-    monkeypatch.setattr(params_store.ocp.partial, "save", fail_at_the_fourth)
-    with pytest.raises(UserError, match="the disk is full"):
-        convert.hf_to_orbax(hf_folder(), tmp_path / "orbax")
-    assert list(tmp_path.iterdir()) == []
+def test_the_manifest_holds_the_checksums_of_the_safetensors(hf_folder, tmp_path):
+    convert.hf_to_orbax(hf_folder(), tmp_path / "orbax")
+    manifest = json.loads((tmp_path / "orbax" / "safetensors_manifest.json").read_text())
+    expected = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "shape": list(shape), "dtype": dtype}
+        for name, (dtype, shape, data) in weights(hf_folder()).items()
+    }
+    assert manifest == expected
+
+
+def lose_entry(folder):
+    values = json.loads((folder / "safetensors_manifest.json").read_text())
+    del values["model.norm.weight"]
+    (folder / "safetensors_manifest.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "safetensors_manifest.json").unlink(), r"safetensors_manifest\.json is missing"),
+        (lose_entry, r"does not describe tensor model\.norm\.weight"),
+        (lambda folder: (folder / "params" / "layers.mlp.up" / "c" / "1" / "0" / "0").unlink(), "cannot be read"),
+        (lambda folder: shutil.rmtree(folder / "params" / "layers.mlp.up"), "layers/mlp/up is stored as no such array"),
+    ],
+)
+def test_an_incomplete_orbax_checkpoint_is_one_line(hf_folder, tmp_path, damage, message):
+    convert.hf_to_orbax(hf_folder(), tmp_path / "orbax")
+    damage(tmp_path / "orbax")
+    with pytest.raises(UserError, match=message) as caught:
+        convert.orbax_to_hf(tmp_path / "orbax", tmp_path / "hf")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["orbax"]
 
 
 def test_an_existing_destination_is_kept(hf_folder, tmp_path):
@@ -204,8 +243,9 @@ def test_an_existing_destination_is_kept(hf_folder, tmp_path):
 
 def test_a_damaged_orbax_checkpoint_is_one_line(hf_folder, tmp_path):
     convert.hf_to_orbax(hf_folder(), tmp_path / "orbax")
-    for path in (tmp_path / "orbax" / "params").rglob("d/*"):
-        path.write_bytes(path.read_bytes()[:20])
+    for path in (tmp_path / "orbax" / "params").rglob("0"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(UserError, match=r"params cannot be read \(.*convert or copy it again") as caught:
         convert.orbax_to_hf(tmp_path / "orbax", tmp_path / "hf")
     assert "\n" not in str(caught.value)

@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 
-from phi4r.checkpoint import convert
+from phi4r.checkpoint import convert, mesh_loading, pieces
+from phi4r.checkpoint.params_store import ParamsFolder
 from phi4r.checkpoint.release import load_hf_folder, load_model, load_params, save_hf_folder, save_params
+from phi4r.checkpoint.safetensors_reader import SafetensorsFolder
 from phi4r.errors import UserError
 from phi4r.model.config import ModelConfig
 from phi4r.model.transformer import Transformer, abstract_params, init_params
@@ -60,7 +61,7 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("form", ["hf", "orbax"])
 @pytest.mark.parametrize(
-    "settings", [MeshSettings(fsdp=8), MeshSettings(fsdp=2, tensor=4), MeshSettings(data=2, tensor=4)]
+    "settings", [MeshSettings(fsdp=8), MeshSettings(fsdp=2, tensor=4), MeshSettings(data=2, fsdp=1, tensor=4)]
 )
 def test_a_model_loads_straight_onto_any_mesh(made, form, settings):
     root, params = made
@@ -68,8 +69,8 @@ def test_a_model_loads_straight_onto_any_mesh(made, form, settings):
     assert loaded.folder == root / form and (loaded.folder / "tokenizer.json").is_file()
     assert loaded.config == CONFIG
     assert_equal(loaded.params, params)
-    down = loaded.params["layers"]["mlp"]["down"].sharding.spec
-    assert down == PartitionSpec(None, "tensor", "fsdp")
+    down = loaded.params["layers"]["mlp"]["down"]
+    assert down.sharding.shard_shape(down.shape) == (2, 48 // settings.tensor, 32 // settings.fsdp)
 
 
 @pytest.mark.parametrize("form", ["hf", "orbax"])
@@ -85,22 +86,37 @@ def test_no_device_holds_more_than_its_share(made, form):
     assert max(held.values()) <= (total - norms) / 8 + norms
 
 
-def test_a_device_reads_only_its_own_slices(made, monkeypatch):
-    from phi4r.checkpoint.hf_layout import Leaf
-
+@pytest.mark.parametrize("source", [SafetensorsFolder, ParamsFolder])
+@pytest.mark.parametrize("settings", [MeshSettings(fsdp=8), MeshSettings(data=4, fsdp=2)])
+def test_what_devices_hold_is_read_once_and_nothing_else(made, monkeypatch, source, settings):
     root, params = made
     read = []
-    real = Leaf.read
+    real = source.read_part
 
     def counting(self, *args):
         out = real(self, *args)
         read.append(out.nbytes)
         return out
 
-    monkeypatch.setattr(Leaf, "read", counting)
-    load_hf_folder(root / "hf", mesh=make_mesh(MeshSettings(fsdp=8)))
+    monkeypatch.setattr(source, "read_part", counting)
+    load_model(root / ("hf" if source is SafetensorsFolder else "orbax"), mesh=make_mesh(settings))
+    assert sum(read) == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
-    assert max(read) == largest // 8
+    assert max(read) <= largest // settings.fsdp
+
+
+@pytest.mark.parametrize("form", ["hf", "orbax"])
+@pytest.mark.parametrize("piece_bytes", [1, 6000])
+def test_a_few_layers_at_a_time_give_the_same_parameters(hf_folder, tmp_path, monkeypatch, form, piece_bytes):
+    source = hf_folder("phi-4")
+    _, expected = load_model(source)[:2]
+    monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(mesh_loading, "PIECE_BYTES", piece_bytes)
+    if form == "orbax":
+        convert.hf_to_orbax(source, tmp_path / "orbax")
+        source = tmp_path / "orbax"
+    for mesh in (None, make_mesh(MeshSettings(fsdp=4, tensor=2))):
+        assert_equal(load_model(source, mesh=mesh).params, expected)
 
 
 @pytest.mark.parametrize("form", ["hf", "orbax"])
@@ -138,7 +154,7 @@ def test_transformers_reads_a_saved_folder(made):
     model = transformers.AutoModelForCausalLM.from_pretrained(root / "hf")
     assert type(model).__name__ == "Phi3ForCausalLM"
     assert (model.config.eos_token_id, model.config.pad_token_id) == (7, None)
-    q = np.asarray(params["layers"]["attn"]["q"])[1].reshape(32, 32).T  # [D N H] -> rows N H, columns D
+    q = np.asarray(params["layers"]["attn"]["q"])[1].reshape(32, 32).T  # [D K Q H] -> rows N H, columns D
     with torch.no_grad():
         np.testing.assert_array_equal(model.model.layers[1].self_attn.qkv_proj.weight[:32].numpy(), q)
 
@@ -191,8 +207,9 @@ def test_a_taken_destination_is_kept(made, tmp_path):
 def test_damaged_data_are_one_line(made, tmp_path):
     root, _ = made
     shutil.copytree(root / "orbax", tmp_path / "orbax")
-    for path in (tmp_path / "orbax" / "params").rglob("d/*"):
-        path.write_bytes(path.read_bytes()[:20])
+    for path in (tmp_path / "orbax" / "params").rglob("0"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(UserError, match="params cannot be read") as caught:
         load_model(tmp_path / "orbax", mesh=make_mesh(MeshSettings(fsdp=8)))
     assert "\n" not in str(caught.value)
