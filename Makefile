@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SEEDS ?= 1 2 3 4 5
 JOBS ?= 2
+KILLS ?= 200
 
-.PHONY: help quickstart test lint reproduce clean
+.PHONY: help quickstart test torture lint reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -17,6 +18,9 @@ quickstart: $(VENV)/.core  ## the whole recipe in small, on CPU, to runs/quickst
 
 test: $(VENV)/.test  ## the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
+
+torture: $(VENV)/.test  ## kill training KILLS times at random moments (in SFT and GRPO), and compare bit for bit
+	KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/torture
 
 lint: $(VENV)/.test  ## style and imports
 	$(BIN)/ruff check .

@@ -4,8 +4,12 @@ The config file says which experiment it is (`config.experiment`): "sft", "grpo"
 in it can be overridden by a flag; a key that does not exist is refused. "{workdir}" in a text stands for the workdir.
 The resolved config is stored there. Running the same command again resumes. Over several hosts the same command runs on
 each, with --coordinator and a workdir that all of them share.
+
+Exit codes: 0 finished; 2 a mistake in the input, or a full disk, told in one line; 75 told to stop by SIGTERM, and the
+state is saved: start the same command again; 130 interrupted from the keyboard; 1 a bug of ours, with its traceback.
 """
 
+import errno
 import json
 import os
 import pathlib
@@ -134,13 +138,15 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _fail(message: str) -> NoReturn:
-    """Prints the message as one line and exits with code 2."""
+def _fail(message: str, *, code: int = 2) -> NoReturn:
+    """Prints the message as one line and exits."""
     print(f"phi4r: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _main(_: list[str]) -> None:
+    from phi4r.train.preemption import EXIT_PREEMPTED, Preempted
+
     if not flags.FLAGS["verbosity"].present:
         # The libraries' own chatter would hide the progress line; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)
@@ -152,6 +158,15 @@ def _main(_: list[str]) -> None:
         run_experiment(_CONFIG.value, _WORKDIR.value)
     except UserError as error:
         _fail(str(error))
+    except Preempted as stopped:
+        _fail(str(stopped), code=EXIT_PREEMPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _fail(
+            f"cannot write to {_WORKDIR.value}: the disk is full ({error.strerror}). Make room and start the run "
+            "again: it goes on from its last checkpoint."
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 

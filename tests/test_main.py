@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import pytest
 from configs.sft_phi4_reasoning import get_config
 from phi4r import main
 from phi4r.errors import UserError
+from phi4r.train.preemption import Preempted
 
 SFT = "--config=configs/sft_phi4_reasoning.py:tiny"
 
@@ -85,6 +87,38 @@ def test_an_error_of_the_run_is_one_line_and_exit_code_2(tmp_path, monkeypatch, 
         main._main([])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "phi4r: the data is empty; write some.\n"
+
+
+def test_a_run_that_was_told_to_stop_says_so_with_code_75(tmp_path, monkeypatch, capsys):
+    def stop(config, workdir):
+        raise Preempted(12)
+
+    monkeypatch.setattr(main, "run_experiment", stop)
+    monkeypatch.setattr(main, "_CONFIG", Flag(get_config("tiny")))
+    monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
+    monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
+    with pytest.raises(SystemExit) as stopped:
+        main._main([])
+    assert stopped.value.code == 75
+    assert capsys.readouterr().err.startswith("phi4r: told to stop (SIGTERM): saved after step 12; ")
+
+
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, SystemExit), (errno.EIO, OSError)])
+def test_a_full_disk_is_one_line_and_other_failures_keep_their_traceback(
+    tmp_path, monkeypatch, capsys, number, expected
+):
+    def fail(config, workdir):
+        raise OSError(number, os.strerror(number), "metrics.jsonl")
+
+    monkeypatch.setattr(main, "run_experiment", fail)
+    monkeypatch.setattr(main, "_CONFIG", Flag(get_config("tiny")))
+    monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
+    monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
+    with pytest.raises(expected) as raised:
+        main._main([])
+    if expected is SystemExit:
+        assert raised.value.code == 2
+        assert capsys.readouterr().err.startswith(f"phi4r: cannot write to {tmp_path}: the disk is full (")
 
 
 def test_an_interrupted_run_does_not_look_like_a_finished_one(tmp_path, monkeypatch):

@@ -1,12 +1,12 @@
 """What Orbax raises and prints when something is wrong with files, brought down to what a person needs."""
 
-import contextlib
 import errno
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,29 +25,32 @@ def refusal_of_disk(error: Exception) -> str | None:
     return ("the disk is full: " if code in _FULL else "") + os.strerror(code).lower()
 
 
-@contextlib.contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Keeps from standard error what Orbax prints besides raising it.
+def quiet_orbax() -> None:
+    """Keeps from standard error what Orbax prints besides raising it, until the process ends.
 
-    That is tracebacks in its log, and complaints of reads and writes that end after another one has failed: they find
-    the event loop closed that they belong to.
+    That is tracebacks in its log, and complaints of reads and writes that end after another one has failed: nobody
+    asks for their results any more, or they find the event loop closed that they belong to.
     """
-    logger, drop, hook = logging.getLogger("absl"), _RaisedAnyway(), sys.unraisablehook
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_without_orbax_tracebacks)
+    if not isinstance(sys.unraisablehook, _WithoutClosedLoops):
+        sys.unraisablehook = _WithoutClosedLoops(sys.unraisablehook)
 
-    def without_closed_loops(unraisable: Any) -> None:
+
+def _without_orbax_tracebacks(record: logging.LogRecord) -> bool:
+    """Whether a record of the log stays."""
+    if not record.exc_info:
+        return True
+    frames = traceback.walk_tb(record.exc_info[2])
+    return not any("orbax" in frame.f_code.co_filename for frame, _ in frames)
+
+
+class _WithoutClosedLoops:
+    """A `sys.unraisablehook` in front of another one."""
+
+    def __init__(self, hook: Callable[[Any], object]):
+        self._hook = hook
+
+    def __call__(self, unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
-            hook(unraisable)
-
-    logger.addFilter(drop)
-    sys.unraisablehook = without_closed_loops
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)
-        sys.unraisablehook = hook
-
-
-class _RaisedAnyway(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record stays."""
-        return not (record.exc_info and "orbax" in record.pathname)
+            self._hook(unraisable)

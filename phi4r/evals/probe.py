@@ -17,6 +17,8 @@ from phi4r.text.chat import Chat
 from phi4r.typing import Params
 from phi4r.verifiers.pool import VerifierPool
 
+PROBE_METRICS = ("dev_accuracy", "dev_length", "dev_clipped_share")
+
 
 @dataclasses.dataclass(frozen=True)
 class ProbeSettings:

@@ -3,6 +3,7 @@
 The JSONL file is the record: reports read it and tests compare it. TensorBoard is a view for the browser.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import pathlib
 from collections.abc import Mapping
 
 from phi4r.errors import UserError
+from phi4r.metrics.board import Board
 
 FILE_NAME = "metrics.jsonl"
 
@@ -42,14 +44,12 @@ class MetricWriter:
             if path.exists():
                 _keep_lines(path, resume_step)
             self._file = path.open("a", encoding="utf-8")
+            purge = None if resume_step is None else resume_step + 1
+            self._board = Board(workdir / "tensorboard", purge_step=purge)
         except OSError as error:
             raise UserError(
                 f"cannot write metrics to {workdir}: {error.strerror}; choose another --workdir."
             ) from error
-        from tensorboardX import SummaryWriter  # imports slowly, so only where it is used
-
-        purge = None if resume_step is None else resume_step + 1
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the scalars of one step; a value that is not finite becomes null, and no point in TensorBoard."""
@@ -59,15 +59,14 @@ class MetricWriter:
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
         self._file.write(json.dumps({"step": int(step), **finite}) + "\n")
         self._file.flush()
-        for name, value in finite.items():
-            if value is not None:
-                self._board.add_scalar(name, value, int(step))
+        self._board.write(int(step), {name: value for name, value in finite.items() if value is not None})
 
     def close(self) -> None:
         """Closes the files; further writes are an error."""
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+        for file in (self._file, self._board):
+            if file is not None:
+                with contextlib.suppress(OSError):  # of a full disk, which the last write has told of
+                    file.close()
 
     def __enter__(self) -> "MetricWriter":
         return self

@@ -6,9 +6,11 @@ so a run started again in the same workdir resumes, and is the uninterrupted run
 
     WORKDIR/metrics.jsonl, tensorboard/    a line every `log_every` steps
     WORKDIR/rollouts/<step>.arrayrecord    every response with ids, log-probs, verdict and parts of the reward
-    WORKDIR/checkpoints/                   the state, the last `keep`
+    WORKDIR/checkpoints/                   the state, the last `keep` and the best
+    WORKDIR/nonfinite/<step>.npz           the trajectories at which a run of steps that were not finite was stopped
     WORKDIR/params/                        the final parameters with tokenizer and config
     WORKDIR/hf/                            the same as a Hugging Face folder, if asked for
+    WORKDIR/adapter/                       under `lora`, the adapters as PEFT stores them; the others are merged
 """
 
 import contextlib
@@ -19,16 +21,18 @@ from typing import Any, Literal
 
 import jax
 
+from phi4r.checkpoint.best import KeepBest, check_measured
 from phi4r.checkpoint.manager import CheckpointManager
-from phi4r.checkpoint.release import load_model
 from phi4r.errors import UserError
-from phi4r.evals.probe import Probe, ProbeSettings
+from phi4r.evals.probe import PROBE_METRICS, Probe, ProbeSettings
 from phi4r.evals.tasks import check_prompts, load_task
 from phi4r.hosts import is_primary
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
 from phi4r.metrics.writer import MetricWriter, read_metrics
+from phi4r.model.config import ModelConfig
 from phi4r.model.transformer import Transformer
+from phi4r.rl.alerts import grpo_alerts
 from phi4r.rl.grpo import GrpoSettings, make_grpo_loss
 from phi4r.rl.problems import ProblemSet
 from phi4r.rl.rewards import RewardSettings
@@ -38,9 +42,13 @@ from phi4r.rl.trajectories import make_trajectories
 from phi4r.sampling import Sampler, SamplerSettings
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import load_chat
+from phi4r.train.guards import Guards, GuardSettings
+from phi4r.train.identity import run_identity
 from phi4r.train.optim import OptimizerSettings, make_optimizer
+from phi4r.train.parameters import LoraSettings, Parameters
+from phi4r.train.preemption import Preempted, PreemptionNotice
 from phi4r.train.results import remove_results, write_results
-from phi4r.train.setup import ModelOverrides, check_rows, params_on_mesh, read_model_config, rows_to_mesh
+from phi4r.train.setup import ModelOverrides, check_rows, read_model_config, rows_to_mesh
 from phi4r.train.state import abstract_state, create_state, state_shardings
 from phi4r.train.step import make_update_fn
 from phi4r.train.step_log import StepLog, step_work
@@ -60,6 +68,7 @@ class GrpoRunSettings:
       seed: of the order of problems and of all sampling.
       model: numerics.
       mesh: how devices share the work.
+      lora: adapters to train in place of all parameters, or None; the reference is then the model without them.
       reward: constants of the reward.
       grpo: group size, constants and conventions of the objective.
       optimizer: AdamW and its schedule.
@@ -68,7 +77,10 @@ class GrpoRunSettings:
       logprob_chunk: positions of a row for which logits exist at a time.
       log_every: steps between lines of metrics.
       save_every: steps between checkpoints; the last step is always saved.
-      keep: checkpoints kept.
+      keep: newest checkpoints kept.
+      keep_best: by which metric of `probe` one more is kept, the best, as {"metric": "dev_accuracy", "mode": "max"}; a
+        step that is the best so far is saved whatever `save_every` says.
+      guards: when steps that are not finite stop the run, and what is said of the loss.
       save_rollouts_every: steps between rollouts written to disk; 0 writes none.
       probe: a development set measured in the middle of the run, or None.
       allow_changed: resume a run that had other settings; otherwise refused.
@@ -83,6 +95,7 @@ class GrpoRunSettings:
     seed: int = 0
     model: ModelOverrides = dataclasses.field(default_factory=ModelOverrides)
     mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
+    lora: LoraSettings | None = None
     reward: RewardSettings = dataclasses.field(default_factory=RewardSettings)
     grpo: GrpoSettings = dataclasses.field(default_factory=GrpoSettings)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
@@ -92,13 +105,15 @@ class GrpoRunSettings:
     log_every: int = 1
     save_every: int = 10
     keep: int = 3
+    keep_best: KeepBest | None = None
+    guards: GuardSettings = dataclasses.field(default_factory=GuardSettings)
     save_rollouts_every: int = 1
     probe: ProbeSettings | None = None
     allow_changed: bool = False
     export_dtype: Literal["float32", "bfloat16"] | None = None
 
     def __post_init__(self):
-        for name in ("num_steps", "problems_per_step", "num_microbatches", "log_every", "save_every"):
+        for name in ("num_steps", "problems_per_step", "num_microbatches", "log_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.reward.max_length != self.sampler.max_response:
@@ -119,7 +134,9 @@ def run_grpo(
       fallback: judges responses in which no answer can be found; the paper asks a language model.
 
     Raises:
-      UserError: for settings that do not fit together, bad problems, an unwritable workdir, or a non-finite loss.
+      UserError: for settings that do not fit together, bad problems, an unwritable workdir or a full disk, or too many
+        steps in a row that are not finite.
+      Preempted: on SIGTERM, when the state is saved.
     """
     workdir = pathlib.Path(workdir)
 
@@ -127,9 +144,13 @@ def run_grpo(
     row_length = settings.sampler.prompt_length + settings.sampler.max_response
     config = read_model_config(settings.init_from, settings.model).for_length(row_length)
     mesh = make_mesh(settings.mesh, heads=config.heads)
-    rows, where = settings.problems_per_step * settings.grpo.group_size, "problems_per_step * grpo.group_size ="
+    parameters = Parameters(settings.init_from, config, mesh, settings.lora, seed=settings.seed)
+    config = parameters.config
+    rows, where = settings.problems_per_step * settings.grpo.group_size, "problems_per_step * grpo.group_size"
     check_rows(mesh, rows, row_length, num_microbatches=settings.num_microbatches, where=where)
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
+    offload = settings.optimizer.offload
+    check_measured(settings.keep_best, PROBE_METRICS * (settings.probe is not None), "set probe.")
     if row_length > config.max_positions:
         raise UserError(
             f"prompt_length + max_response = {row_length} tokens, but the model was made for {config.max_positions} "
@@ -157,28 +178,31 @@ def run_grpo(
             CheckpointManager(
                 workdir / "checkpoints",
                 keep=settings.keep,
-                metadata=_identity(settings, task.digest()),
+                keep_best=settings.keep_best,
+                metadata=_identity(settings, config, task.digest()),
                 allow_changed=settings.allow_changed,
             )
         )
-        restored = manager.restore(abstract_state(params_on_mesh(config, mesh), optimizer))
-        if restored is None:
-            params = load_model(settings.init_from, config=config, mesh=mesh).params
-            state, start = create_state(params, optimizer), 0
-        else:
-            state, start = restored[0], restored[1]["position"]
+        restored = manager.restore(abstract_state(parameters.abstract_trained(), optimizer, offload=offload))
+        start = 0 if restored is None else restored[1]["position"]
+        parameters.load_frozen()
+        initial = parameters.initial() if restored is None else None
         if start < settings.num_steps:
             remove_results(workdir)
-            ref_params = load_model(settings.init_from, config=config, mesh=mesh).params
+            ref_params = parameters.reference(initial)
+        state = create_state(initial, optimizer, offload=offload) if restored is None else restored[0]
 
         # The loop
         model = Transformer(config)
         cost = {"chunk_size": settings.logprob_chunk}
         score_fn = make_score_fn(
-            model, temperature=settings.grpo.temperature, num_microbatches=settings.num_microbatches, **cost
+            Transformer(config.replace(lora=None)),
+            temperature=settings.grpo.temperature,
+            num_microbatches=settings.num_microbatches,
+            **cost,
         )
         update_fn = make_update_fn(
-            make_grpo_loss(model, settings.grpo, **cost),
+            parameters.policy_loss(make_grpo_loss(model, settings.grpo, **cost)),
             optimizer,
             num_microbatches=settings.num_microbatches,
             schedule=schedule,
@@ -187,35 +211,50 @@ def run_grpo(
         key = jax.random.key(settings.seed)
         writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=is_primary()))
         progress = stack.enter_context(Progress("GRPO", total=settings.num_steps))
-        log = StepLog(writer, progress, compiles, log_every=settings.log_every, num_steps=settings.num_steps)
+        alerts = grpo_alerts(
+            max_response=settings.sampler.max_response,
+            deadline_s=settings.verifier_deadline_s,
+            float32=config.dtype == "float32",
+        )
+        guards = Guards(settings.guards, workdir, alerts)
+        if restored is not None:
+            guards.resume(restored[1]["guards"])
+        notice = stack.enter_context(PreemptionNotice())
+        log = StepLog(writer, progress, compiles, guards, log_every=settings.log_every, num_steps=settings.num_steps)
         for step in range(start + 1, settings.num_steps + 1):
             asked = problem_set.at_step(step - 1, settings.problems_per_step)
-            rollout = roll_out(sampler.unroll(state.params), asked, jax.random.fold_in(key, step))
+            rollout = roll_out(sampler.unroll(parameters.policy(state.params)), asked, jax.random.fold_in(key, step))
             sampled = rows_to_mesh(make_trajectories(rollout.samples, rollout.advantages), mesh)
             trajectories = sampled.replace(ref_logprobs=score_fn(ref_params, sampled.batch))
-            state, metrics = update_fn(state, trajectories)
-            log.add(step, metrics, extra=rollout.metrics, **step_work(rollout.samples.segment_ids, config))
+            state, metrics = update_fn(state, trajectories, *parameters.frozen)
+            work = step_work(rollout.samples.segment_ids, config)
+            log.add(step, metrics, trajectories, extra=rollout.metrics, **work)
+            last, measured = step == settings.num_steps, {}
             if is_primary() and settings.save_rollouts_every and step % settings.save_rollouts_every == 0:
                 save_rollout(workdir / "rollouts" / f"{step:06d}.arrayrecord", rollout)
             if probe and probe.due(step, settings.num_steps):
                 log.flush()
-                log.write(step, probe.measure(state.params))
+                measured = probe.measure(parameters.policy(state.params))
+                log.write(step, measured)
                 log.restart()
-            if step == settings.num_steps or step % settings.save_every == 0:
-                log.flush()  # raises before a state that is not finite could be saved
-                manager.save(step, state, {"position": step})
+            stop = notice.received(step)
+            if stop or last or step % settings.save_every == 0 or manager.improves(measured):
+                log.flush()  # the guards look at every step before it is saved
+                manager.save(step, state, {"position": step, "guards": guards.state()}, metrics=measured)
                 log.restart()
+            if stop:
+                manager.wait()
+                raise Preempted(step)
         manager.wait()
 
         # Results
         write_results(
-            workdir, state.params, config=config, source_folder=settings.init_from, export_dtype=settings.export_dtype
+            workdir, state.params, parameters, source_folder=settings.init_from, export_dtype=settings.export_dtype
         )
     return log.written or read_metrics(workdir)[-1]
 
 
-def _identity(settings: GrpoRunSettings, problems: str) -> dict[str, Any]:
+def _identity(settings: GrpoRunSettings, config: ModelConfig, problems: str) -> dict[str, Any]:
     """Returns what decides the result of a run, to be compared on a resume; devices and bookkeeping may change."""
-    values = dataclasses.asdict(settings)
-    names = ("seed", "task", "sampler", "num_steps", "problems_per_step", "reward", "grpo", "optimizer")
-    return {**{name: values[name] for name in names}, "problems": problems}
+    names = ("seed", "task", "sampler", "num_steps", "problems_per_step", "lora", "reward", "grpo", "optimizer")
+    return run_identity(settings, config, names, problems=problems)

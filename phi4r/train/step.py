@@ -5,7 +5,7 @@ weights, and are divided once by the weight of the whole global batch. So the up
 cut, packed or spread over devices.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from phi4r.errors import UserError
-from phi4r.train.state import TrainState
+from phi4r.train.state import TrainState, moved_to_device
 from phi4r.typing import Array, Params
 
 Metrics = dict[str, Array]
@@ -37,7 +37,7 @@ class LossSum:
     metrics: dict[str, Mean]
 
 
-LossFn = Callable[[Params, Any], LossSum]
+LossFn = Callable[..., LossSum]  # (params, batch, *constants)
 
 
 def make_update_fn(
@@ -47,16 +47,20 @@ def make_update_fn(
     num_microbatches: int = 1,
     schedule: optax.Schedule | None = None,
     state_shardings: TrainState | None = None,
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """Returns the jitted update (state, batch) -> (state, metrics); it takes over the buffers of the state.
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Returns the jitted update (state, batch, *constants) -> (state, metrics); it takes over the buffers of the state.
+
+    Constants are trees of arrays that the loss reads and nobody changes, as the frozen base under adapters: arguments
+    of the program, neither differentiated nor donated nor cut into micro-batches.
 
     The metrics are scalars: `loss`, `weight`, `grad_norm` (before clipping), `update_norm`, `param_norm`, `finite`,
     `learning_rate` where a schedule is given, and every Mean of the loss, nan where its weight is 0. A batch of
     weight 0 has loss and gradient 0. Where the loss, the gradient or what the parameters would become is not finite,
-    `finite` is 0 and the state is returned as it was, bit for bit; the loop is to stop there.
+    `finite` is 0 and the state is returned as it was, bit for bit: its `step` and the schedule count updates, not
+    batches, so the loop goes on with the next batch (`phi4r.train.guards` says when it stops).
 
     Args:
-      loss_fn: (params, batch) -> LossSum.
+      loss_fn: (params, batch, *constants) -> LossSum.
       optimizer: from `phi4r.train.optim.make_optimizer`.
       num_microbatches: parts into which the rows of a batch are cut; activations exist for one part at a time.
       schedule: to report the learning rate.
@@ -64,15 +68,18 @@ def make_update_fn(
         gradients to be accumulated in shards and for the state to keep its layout.
     """
 
-    def update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Any, *constants: Any) -> tuple[TrainState, Metrics]:
         sums, grads = sum_gradients(
             loss_fn,
             state.params,
             batch,
+            *constants,
             num_microbatches=num_microbatches,
             shardings=None if state_shardings is None else state_shardings.params,
         )
         grads = jax.tree.map(lambda g: _divide(g, sums.weight), grads)
+        if state_shardings is not None:
+            state = state.replace(opt_state=moved_to_device(state.opt_state, state_shardings.opt_state))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         updated = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
@@ -95,21 +102,22 @@ def make_update_fn(
 
 
 def sum_gradients(
-    loss_fn: LossFn, params: Params, batch: Any, *, num_microbatches: int = 1, shardings: Any = None
+    loss_fn: LossFn, params: Params, batch: Any, *constants: Any, num_microbatches: int = 1, shardings: Any = None
 ) -> tuple[LossSum, Params]:
     """Returns the summed LossSum of a batch and the float32 gradient of its `total`, by a scan over micro-batches.
 
     Args:
-      loss_fn: (params, batch) -> LossSum.
+      loss_fn: (params, batch, *constants) -> LossSum.
       params: what is differentiated by.
       batch: tree of arrays with rows on axis 0.
+      *constants: what else the loss takes.
       num_microbatches: parts into which the rows are cut.
       shardings: layout of the gradients, as that of the parameters; None leaves it to the compiler.
     """
 
     def differentiate(rows: Any) -> tuple[LossSum, Params]:
         def total(params: Params) -> tuple[Array, LossSum]:
-            sums = loss_fn(params, rows)
+            sums = loss_fn(params, rows, *constants)
             return sums.total, sums
 
         (_, sums), grads = jax.value_and_grad(total, has_aux=True)(params)
@@ -157,25 +165,6 @@ def mean_metrics(sums: LossSum) -> Metrics:
     """Returns `loss` (0 where the weight is 0) and every Mean divided (nan where its weight is 0)."""
     means = {name: mean.total / mean.weight for name, mean in sums.metrics.items()}
     return {"loss": _divide(sums.total, sums.weight), **means}
-
-
-def require_finite(step: int, metrics: Mapping[str, Any]) -> None:
-    """Stops a run whose update was not finite; a loop calls it for every step, and before it saves.
-
-    Args:
-      step: the number of the update.
-      metrics: what the update function returned, on the host.
-
-    Raises:
-      UserError: if `finite` is 0.
-    """
-    if not metrics["finite"]:
-        raise UserError(
-            f"step {step} is not finite (loss {float(metrics['loss']):.4g}, gradient norm"
-            f" {float(metrics['grad_norm']):.4g}, parameter norm {float(metrics['param_norm']):.4g}); the update was"
-            " not applied and nothing was saved after it. Resume from the last checkpoint with a lower"
-            " optimizer.learning_rate or optimizer.clip_norm, and look at the data of that step."
-        )
 
 
 def _divide(total: Array, weight: Array) -> Array:

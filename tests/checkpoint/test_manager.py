@@ -1,4 +1,8 @@
+import contextlib
+import json
 import logging
+import resource
+import shutil
 
 import flax.struct
 import jax
@@ -8,6 +12,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from phi4r.checkpoint.best import KeepBest
 from phi4r.checkpoint.manager import CheckpointManager
 from phi4r.errors import UserError
 from phi4r.sharding import MeshSettings, make_mesh
@@ -51,6 +56,10 @@ def save_steps(directory, steps, **kwargs):
             assert manager.save(step, make_state(step), {"position": 10 * step})
 
 
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
 def restore(directory, **kwargs):
     with CheckpointManager(directory, **kwargs) as manager:
         return manager.restore(abstract(make_state(0)))
@@ -72,7 +81,7 @@ def test_state_and_data_position_come_back_into_any_shardings(tmp_path, settings
 
 def test_the_newest_wins_and_old_ones_go(tmp_path):
     save_steps(tmp_path, [1, 2, 3, 4], keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+    assert names(tmp_path) == ["3", "4"]
     assert restore(tmp_path)[1] == {"position": 40}
 
 
@@ -146,11 +155,8 @@ def lose_state(step_folder):
 
 
 DAMAGES = [damage_data, lose_manifest, empty_host, lose_state]
-# Reads that fail after the first one find the event loop of Orbax closed.
-QUIET = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@QUIET
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_wins(tmp_path, caplog, damage):
     save_steps(tmp_path, [1, 2])
@@ -164,10 +170,44 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_wins(tmp_path, caplog,
         assert manager.save(2, make_state(2), {"position": 20})
         manager.wait()
         assert_same(manager.restore(abstract(make_state(0)))[0], make_state(2))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "2.damaged"]
+    assert names(tmp_path) == ["1", "2", "2.damaged"]
 
 
-@QUIET
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def delete(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, delete])
+def test_whichever_file_is_damaged_a_restored_state_is_a_saved_one(tmp_path, damage):
+    mesh = make_mesh(MeshSettings(fsdp=8))
+    saved = {step: make_state(step, mesh) for step in (1, 2)}
+    with CheckpointManager(tmp_path / "whole") as manager:
+        for step, state in saved.items():
+            manager.save(step, state, {"position": step})
+    survived = set()
+    files = [path for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file()]
+    for path in files:
+        copy = tmp_path / "copy"
+        shutil.copytree(tmp_path / "whole", copy)
+        damage(copy / path.relative_to(tmp_path / "whole"))
+        with CheckpointManager(copy) as manager:
+            state, data_state = manager.restore(abstract(saved[1]))
+        assert_same(state, saved[data_state["position"]])
+        survived.add(data_state["position"])
+        shutil.rmtree(copy)
+    assert survived == {1, 2}  # some files matter, others are left over from writing
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_run_does_not_start_anew_where_all_checkpoints_are_damaged(tmp_path, damage):
     save_steps(tmp_path, [1])
@@ -202,7 +242,7 @@ def test_another_config_is_refused_by_the_name_of_the_field(tmp_path):
 def test_another_shape_is_refused_by_the_name_of_the_array(tmp_path):
     save_steps(tmp_path, [1])
     with (
-        pytest.raises(UserError, match=r"has params\.a\.w of shape \(64, 8\), this run has \(32, 8\)"),
+        pytest.raises(UserError, match=r"params\.a\.w is float32 \(64, 8\) there, and float32 \(32, 8\) in"),
         CheckpointManager(tmp_path) as manager,
     ):
         manager.restore(abstract(make_state(0, width=32)))
@@ -213,8 +253,89 @@ def test_an_array_too_many_is_refused_by_its_name(tmp_path):
     save_steps(tmp_path, [1])
     state = make_state(0)
     state = state.replace(params={**state.params, "c": jnp.zeros(2)})
-    with pytest.raises(UserError, match=r"has params\.c of shape None"), CheckpointManager(tmp_path) as manager:
+    with pytest.raises(UserError, match=r"params\.c is absent there"), CheckpointManager(tmp_path) as manager:
         manager.restore(abstract(state))
+
+
+def test_another_dtype_is_refused_and_not_rounded(tmp_path):
+    save_steps(tmp_path, [1])
+    state = make_state(0)
+    state.params["a"]["w"] = state.params["a"]["w"].astype(jnp.bfloat16)
+    with (
+        pytest.raises(UserError, match=r"w is float32 \(64, 8\) there, and bfloat16"),
+        CheckpointManager(tmp_path) as m,
+    ):
+        m.restore(abstract(state))
+
+
+# The best
+
+
+def save_measured(directory, values, mode="min", keep=1, first=1):
+    with CheckpointManager(directory, keep=keep, keep_best=KeepBest("eval_loss", mode)) as manager:
+        for step, value in enumerate(values, start=first):
+            manager.save(step, make_state(step), {}, metrics={} if value is None else {"eval_loss": value})
+        manager.wait()
+        return manager.best_step
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "best"),
+    [
+        ("min", [3.0, 1.0, 2.0, 1.0, 5.0], 2),  # the earlier of two equal ones
+        ("max", [3.0, 1.0, 2.0, 3.0, 2.0], 1),
+        ("min", [float("nan"), 4.0, None, float("nan"), None], 2),
+    ],
+)
+def test_the_best_stays_besides_the_newest(tmp_path, mode, values, best):
+    assert save_measured(tmp_path, values, mode) == best
+    assert names(tmp_path) == [str(best), "5", "best.json"]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": best, "eval_loss": values[best - 1]}
+
+
+def test_a_resumed_run_knows_the_best_from_the_checkpoints_alone(tmp_path):
+    save_measured(tmp_path, [3.0, 1.0, 2.0])
+    (tmp_path / "best.json").write_text('{"step": 77')
+    assert save_measured(tmp_path, [4.0, 2.0], first=4) == 2
+    assert names(tmp_path) == ["2", "5", "best.json"]
+    assert json.loads((tmp_path / "best.json").read_text())["step"] == 2
+    assert save_measured(tmp_path, [0.5, 4.0], first=6) == 6
+    assert names(tmp_path) == ["6", "7", "best.json"]
+
+
+def test_only_a_better_value_improves(tmp_path):
+    with CheckpointManager(tmp_path, keep_best=KeepBest("eval_loss", "min")) as manager:
+        assert manager.improves({"eval_loss": 2.0}) and not manager.improves({"loss": 2.0})
+        manager.save(1, make_state(1), {}, metrics={"eval_loss": 2.0})
+        assert manager.improves({"eval_loss": 1.9})
+        assert not any(manager.improves({"eval_loss": value}) for value in (2.0, 3.0, float("nan")))
+    with CheckpointManager(tmp_path) as manager:
+        assert not manager.improves({"eval_loss": 0.0}) and manager.best_step is None
+
+
+# What the disk refuses (`tests/torture` fills a real one)
+
+
+@contextlib.contextmanager
+def no_file_larger_than(num_bytes):
+    """The nearest that a process can come to a full disk without one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_refusing_disk_is_one_line_and_leaves_the_older_checkpoints(tmp_path, capfd):
+    save_steps(tmp_path, [1, 2], keep=2)
+    with pytest.raises(UserError) as caught, CheckpointManager(tmp_path, keep=2) as manager, no_file_larger_than(1000):
+        manager.save(3, make_state(3), {})
+        manager.wait()
+    assert "the disk is full: file too large" in str(caught.value)
+    assert "it goes on from step 2" in str(caught.value) and "\n" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+    assert restore(tmp_path, keep=2)[1] == {"position": 20}
 
 
 def test_an_unwritable_workdir_is_one_line(tmp_path):

@@ -163,7 +163,7 @@ def test_the_policy_learns_what_is_rewarded(settings, tmp_path):
 
 def test_one_device_starts_like_eight(settings, whole, tmp_path, monkeypatch):
     alone = make_mesh(MeshSettings(), jax.devices()[:1])
-    monkeypatch.setattr(train, "make_mesh", lambda _: alone)
+    monkeypatch.setattr(train, "make_mesh", lambda *_, **__: alone)
     run_grpo(dataclasses.replace(settings, num_steps=1, num_microbatches=1), tmp_path, fallback=coin)
     rows, expected = (rollouts(workdir)["000001.arrayrecord"] for workdir in (tmp_path, whole))
     assert [row["tokens"] for row in rows] == [row["tokens"] for row in expected]
@@ -178,7 +178,7 @@ def test_one_device_starts_like_eight(settings, whole, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"problems_per_step": 3}, r"problems_per_step \* grpo.group_size =.*12 rows .* multiple of 16"),
+        ({"problems_per_step": 3}, r"problems_per_step \* grpo.group_size=12 rows .* multiple of 16"),
         ({"init_from": "nowhere"}, "nowhere/config.json is missing"),
         ({"task": "riddles:"}, "unknown task 'riddles:'"),
         ({"sampler": SamplerSettings(prompt_length=5, max_response=8)}, r"has a prompt of \d+ tokens, .*length=5"),
