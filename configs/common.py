@@ -45,3 +45,15 @@ def optimizer() -> ConfigDict:
             "moment_dtype": "float32",  # not in the paper
         }
     )
+
+
+def lora() -> ConfigDict:
+    """Adapters on every matrix of the layers, in the conventions of PEFT; not in the paper."""
+    return ConfigDict(
+        {"rank": 16, "alpha": 32.0, "targets": ("qkv", "o", "gate_up", "down"), "quantize_base": "none"},
+    )
+
+
+def guards() -> ConfigDict:
+    """When a run stops by itself, and when it warns; not in the paper."""
+    return ConfigDict({"max_nonfinite_steps": 3, "spike_factor": 10.0})

@@ -47,6 +47,7 @@ def paper() -> ConfigDict:
 
     config.model = common.model()
     config.mesh = common.mesh()
+    config.guards = common.guards()
 
     config.sampler = ConfigDict()
     config.sampler.prompt_length = 1024

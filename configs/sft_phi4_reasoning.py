@@ -47,6 +47,7 @@ def paper() -> ConfigDict:
 
     config.model = common.model()
     config.mesh = common.mesh()
+    config.guards = common.guards()
 
     config.data = ConfigDict()
     config.data.sources = ({"spec": "jsonl:data/traces.jsonl", "weight": 1.0},)  # one weight for each cluster

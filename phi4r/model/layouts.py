@@ -1,14 +1,17 @@
 """From the stacked layout of training to the unrolled one of decoding."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-
 from jax.sharding import Mesh
 
 from phi4r.model.config import ModelConfig
+from phi4r.model.lora import is_adapter_leaf
+from phi4r.model.quantized import dense
 from phi4r.model.transformer import abstract_params, param_axes
 from phi4r.sharding import param_shardings
-from phi4r.typing import Params
+from phi4r.typing import Array, Params
 
 
 def unroll_params(params: Params, config: ModelConfig) -> Params:
@@ -17,25 +20,44 @@ def unroll_params(params: Params, config: ModelConfig) -> Params:
     A decode step reads every weight once, so few large products beat many small ones. Every weight is a matrix
     [out, in], of which a product with few rows reads whole rows; what is fused has an axis of its own, so that tensor
     shards divide each part alike. Jit it: the result is a copy.
+
+    Quantized matrices become numbers. Adapters stay apart: merged into a weight in bfloat16 most of what they have
+    learnt would be rounded away, and the sampler would draw from another policy than the one that is trained.
     """
-    attn, mlp = params["layers"]["attn"], params["layers"]["mlp"]
 
     def layer(i: int) -> Params:
-        kv = jnp.stack([attn["k"][i], attn["v"][i]])  # [2 D K H]
+        parts = {
+            name: {leaf: _of_layer(part[leaf], i, leaf, config.dtype) for leaf in part}
+            for name, part in params["layers"].items()
+        }
+        attn, mlp = parts["attn"], parts["mlp"]
+        kv = jnp.stack([attn["k"], attn["v"]])  # [2 D K H]
         return {
             "attn": {
-                "q": jnp.moveaxis(attn["q"][i], 0, -1),
+                "q": jnp.moveaxis(attn["q"], 0, -1),
                 "kv": jnp.moveaxis(kv, 1, -1),
-                "o": jnp.moveaxis(attn["o"][i], -1, 0),
+                "o": jnp.moveaxis(attn["o"], -1, 0),
+                **_adapters(attn),
             },
-            "mlp": {"gate_up": jnp.stack([mlp["gate"][i].T, mlp["up"][i].T]), "down": mlp["down"][i].T},
-            "attn_norm": {"scale": params["layers"]["attn_norm"]["scale"][i]},
-            "mlp_norm": {"scale": params["layers"]["mlp_norm"]["scale"][i]},
+            "mlp": {"gate_up": jnp.stack([mlp["gate"].T, mlp["up"].T]), "down": mlp["down"].T, **_adapters(mlp)},
+            "attn_norm": parts["attn_norm"],
+            "mlp_norm": parts["mlp_norm"],
         }
 
     unrolled = {f"layers_{i}": layer(i) for i in range(config.num_layers)}
     outside = {name: leaf for name, leaf in params.items() if name != "layers"}
-    return jax.tree.map(lambda leaf: leaf.astype(config.dtype), {**outside, **unrolled})
+    return {**jax.tree.map(lambda leaf: leaf.astype(config.dtype), outside), **unrolled}
+
+
+def _of_layer(leaf: Any, i: int, name: str, dtype: str) -> Array:
+    """Returns layer `i` of a stacked leaf in `dtype`; adapters keep theirs, to be scaled as in training."""
+    part = jax.tree.map(lambda x: x[i], leaf)
+    return part if is_adapter_leaf(name) else dense(part, dtype)
+
+
+def _adapters(part: Params) -> Params:
+    """Returns the leaves of adapters alone."""
+    return {name: leaf for name, leaf in part.items() if is_adapter_leaf(name)}
 
 
 def unrolled_shardings(config: ModelConfig, mesh: Mesh) -> Params:

@@ -1,13 +1,14 @@
 """Log-probabilities of given tokens, in chunks: the one function behind every loss and every policy comparison."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
 from phi4r.model.inputs import TokenBatch
 from phi4r.model.transformer import Transformer, unembed
-from phi4r.sharding import constrain, context_shards
+from phi4r.sharding import TENSOR, constrain, context_shards
 from phi4r.typing import Array, Float, Params
 
 
@@ -64,8 +65,16 @@ def _score_chunk(chunk: tuple[Array, Array], *, head: Params, temperature: float
     hidden, targets = chunk
     logits = unembed(hidden, head) / temperature
     normalizer = jax.nn.logsumexp(logits, axis=-1)
-    # A sum over a comparison, and not a look-up: it divides over tensor shards of the vocabulary.
-    is_target = jnp.arange(logits.shape[-1])[None, None] == targets[..., None]
-    target_logits = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    target_logits = _target_logits(logits, targets)
     mean_logits = jnp.sum(jnp.exp(logits - normalizer[..., None]) * logits, axis=-1)
     return target_logits - normalizer, normalizer - mean_logits
+
+
+def _target_logits(logits: Array, targets: Array) -> Array:
+    """Returns the logit of every target, [B C] of [B C V]."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if math.prod(mesh.shape.get(axis, 1) for axis in TENSOR) == 1:
+        return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    # A sum over a comparison, and not a look-up: it divides over the shards of the vocabulary.
+    is_target = jnp.arange(logits.shape[-1])[None, None] == targets[..., None]
+    return jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)

@@ -20,6 +20,8 @@ from phi4r.model.attention import Tokens, attend
 from phi4r.model.config import ModelConfig
 from phi4r.model.kv_cache import KVCache
 from phi4r.model.linear import linear
+from phi4r.model.lora import Adapter, adapted, declare_adapter
+from phi4r.model.quantized import dense
 from phi4r.model.remat import BLOCK_INPUT, rematerialised
 from phi4r.model.rope import rotary_angles, rotate
 from phi4r.sharding import constrain, context_shards
@@ -68,14 +70,17 @@ class Attention(nn.Module):
         k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B K T H], as attention reads them
         written = None if cached is None else _write_cache(cached, k, v)
         if keys is None:
-            mixed = attend(q, k, v, queries, queries, window=c.sliding_window, backend=c.attention, whole_rows=True)
+            mixed = attend(q, k, v, queries, queries, window=c.window, backend=c.attention, whole_rows=True)
         else:
-            mixed = attend(q, *written, queries, keys, window=c.sliding_window)
+            mixed = attend(q, *written, queries, keys, window=c.window)
         if self.fused:
             o = weight(self, "o", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
-            return jnp.einsum("btkqh,dkqh->btd", mixed, o), written
-        o = weight(self, "o", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
-        return jnp.einsum("btkqh,kqhd->btd", mixed, o), written
+            output = jnp.einsum("btkqh,dkqh->btd", mixed, o)
+        else:
+            o = weight(self, "o", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
+            output = jnp.einsum("btkqh,kqhd->btd", mixed, o)
+        (output,) = adapted(mixed, (output,), declare_adapter(self, "o"))
+        return output, written
 
     def _project(self, x: Array) -> tuple[Array, Array, Array]:
         """Returns queries [B T K Q H], keys and values [B T K H] of x [B T D]."""
@@ -85,10 +90,12 @@ class Attention(nn.Module):
             q = weight(self, "q", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
             kv = weight(self, "kv", (2, *kv_shape, c.embed_dim), (None, *KV_AXES, "embed"))
             k, v = jnp.moveaxis(jnp.einsum("btd,ckhd->btckh", x, kv), 2, 0)
-            return jnp.einsum("btd,kqhd->btkqh", x, q), k, v
-        q = weight(self, "q", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
-        k, v = (weight(self, name, (c.embed_dim, *kv_shape), ("embed", *KV_AXES)) for name in ("k", "v"))
-        return jnp.einsum("btd,dkqh->btkqh", x, q), *(jnp.einsum("btd,dkh->btkh", x, w) for w in (k, v))
+            products = jnp.einsum("btd,kqhd->btkqh", x, q), k, v
+        else:
+            q = weight(self, "q", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
+            k, v = (weight(self, name, (c.embed_dim, *kv_shape), ("embed", *KV_AXES)) for name in ("k", "v"))
+            products = jnp.einsum("btd,dkqh->btkqh", x, q), *(jnp.einsum("btd,dkh->btkh", x, w) for w in (k, v))
+        return adapted(x, products, declare_adapter(self, "qkv"))
 
 
 def _write_cache(cached: tuple[Array, Array, Array], k: Array, v: Array) -> tuple[Array, Array]:
@@ -108,20 +115,27 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Applies the gated MLP at every position."""
         c = self.config
+        on_gate_up, on_down = declare_adapter(self, "gate_up"), declare_adapter(self, "down")
         if self.fused:
             gate_up = weight(self, "gate_up", (2, c.mlp_dim, c.embed_dim), (None, "mlp", "embed"))
-            gate, up = jnp.moveaxis(jnp.einsum("btd,cfd->btcf", x, gate_up), 2, 0)
+            products = tuple(jnp.moveaxis(jnp.einsum("btd,cfd->btcf", x, gate_up), 2, 0))
+            gate, up = adapted(x, products, on_gate_up)
             down = weight(self, "down", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
-            return jnp.einsum("btf,df->btd", nn.silu(gate) * up, down)
-        gate = linear(x, weight(self, "gate", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
-        up = linear(x, weight(self, "up", (c.embed_dim, c.mlp_dim), ("embed", "mlp")))
-        return _gated_down(gate, up, weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed")))
+            hidden = nn.silu(gate) * up
+            (output,) = adapted(hidden, (jnp.einsum("btf,df->btd", hidden, down),), on_down)
+            return output
+        shape, axes = (c.embed_dim, c.mlp_dim), ("embed", "mlp")
+        products = tuple(linear(x, weight(self, name, shape, axes)) for name in ("gate", "up"))
+        gate, up = adapted(x, products, on_gate_up)
+        return _gated_down(gate, up, weight(self, "down", (c.mlp_dim, c.embed_dim), ("mlp", "embed")), on_down)
 
 
 @jax.checkpoint
-def _gated_down(gate: Array, up: Array, down: Array) -> Array:
+def _gated_down(gate: Array, up: Array, down: Array, adapter: Adapter | None) -> Array:
     """Returns (silu(gate) * up) @ down; of the activations [B T F] the backward pass keeps gate and up alone."""
-    return linear(nn.silu(gate) * up, down)
+    hidden = nn.silu(gate) * up
+    (output,) = adapted(hidden, (linear(hidden, down),), adapter)
+    return output
 
 
 class Block(nn.Module):
@@ -193,7 +207,9 @@ class Transformer(nn.Module):
           prefill: whether the cache is empty, so that the tokens see each other and nothing else.
         """
         c = self.config
-        x = jnp.take(self.embedding, tokens, axis=0).astype(c.dtype)
+        # Columns that lie over the replicas come together first: a look-up cannot trade them for divided rows.
+        embedding = constrain(self.embedding, "vocab", "act_embed")
+        x = jnp.take(embedding, tokens, axis=0).astype(c.dtype)
         x = constrain(x, *ACTIVATION)
         angles = rotary_angles(positions, c, longest=None if cache is None else cache.capacity)
         now = Tokens(segment_ids, positions)
@@ -234,7 +250,7 @@ def unembed(hidden: Float[Array, "... D"], params: Params) -> Float[Array, "... 
 def weight(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> Array:
     """Declares a matrix of `module` with logical axes; returns it in the dtype of activations."""
     config: ModelConfig = module.config
-    return module.param(name, _normal(config, axes), shape, jnp.dtype(config.param_dtype)).astype(config.dtype)
+    return dense(module.param(name, _normal(config, axes), shape, jnp.dtype(config.param_dtype)), config.dtype)
 
 
 def _normal(config: ModelConfig, axes: tuple[str, ...]):
@@ -265,7 +281,7 @@ def init_params(config: ModelConfig, key: Array) -> Params:
 
 
 def _shortest_row() -> tuple[Array, Array, Array]:
-    """Returns tokens, segments and positions of a row that divides over the mesh in use: what shapes are learnt from."""
+    """Returns tokens, segments and positions of a row that divides over the mesh in use, to learn shapes from."""
     return (jnp.zeros((1, 2 * context_shards()), jnp.int32),) * 3
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from phi4r.errors import UserError
+from phi4r.train.rounding import Rounding, round_updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,11 @@ class OptimizerSettings:
       b2: decay of the second moment. Not in the paper.
       eps: added to the root of the second moment. Not in the paper.
       clip_norm: largest global norm of the gradient, or None for no clipping. Not in the paper.
-      moment_dtype: dtype of the first moment; the second has the dtype of the parameters.
+      moment_dtype: dtype of the first moment; the second has the dtype of the parameters, and float32 where `rounding`
+        is not "nearest".
+      rounding: how parameters in bfloat16 take up their updates (`phi4r.train.rounding`): "nearest", which loses most,
+        "stochastic" or "kahan". Not in the paper.
+      offload: keep the moments in the memory of the host between updates. Not in the paper.
     """
 
     name: Literal["adamw"] = "adamw"
@@ -40,6 +45,8 @@ class OptimizerSettings:
     eps: float = 1e-8
     clip_norm: float | None = 1.0
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    rounding: Rounding = "nearest"
+    offload: bool = False
 
 
 def make_schedule(settings: OptimizerSettings, *, num_steps: int) -> optax.Schedule:
@@ -88,9 +95,11 @@ def make_optimizer(
         mask=decay_mask,
         mu_dtype=jnp.dtype(settings.moment_dtype),
     )
-    if settings.clip_norm is None:
-        return adamw, schedule
-    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw), schedule
+    clipping = [] if settings.clip_norm is None else [optax.clip_by_global_norm(settings.clip_norm)]
+    optimizer = optax.chain(*clipping, adamw) if clipping else adamw
+    if settings.rounding != "nearest":
+        optimizer = round_updates(optimizer, settings.rounding)
+    return optimizer, schedule
 
 
 def decay_mask(params: Any) -> Any:

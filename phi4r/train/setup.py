@@ -23,8 +23,9 @@ class ModelOverrides:
 
     Attributes:
       dtype: of activations.
-      param_dtype: of the parameters that the optimizer updates. In bfloat16 an update of less than 1/256 of a weight
-        is rounded away, and at learning rates of 1e-5 most are.
+      param_dtype: of the parameters that the optimizer updates; under `lora` of the frozen base, for which bfloat16 is
+        enough. An update of less than 1/512 of a trained weight in bfloat16 is rounded away, and at learning rates of
+        1e-5 most are: see `optimizer.rounding`.
       attention: backend of attention over whole rows; "auto" chooses by device and shape.
       remat: what the blocks keep for the backward pass (`phi4r.model.remat`), from "none" (recompute nothing) over
         "dots", "attention" and "full" (keep only the inputs of the blocks) to "offload" (keep them on the host).
@@ -93,7 +94,9 @@ def host_part(mesh: Mesh, num_rows: int) -> tuple[int, int]:
     bounds = {rows[0].indices(num_rows)[:2] for rows in slices}
     first, last = min(b[0] for b in bounds), max(b[1] for b in bounds)
     if sum(b[1] - b[0] for b in bounds) != last - first:
-        raise UserError("this mesh gives a host rows that do not lie together; order the axes so that hosts divide fsdp.")
+        raise UserError(
+            "this mesh gives a host rows that do not lie together; order the axes so that hosts divide fsdp."
+        )
     return first // (last - first), num_rows // (last - first)
 
 

@@ -19,7 +19,7 @@ def make_params():
     """Two matrices laid out differently over 4 x 2 devices."""
     mesh = make_mesh(MeshSettings(fsdp=4, tensor=2))
     return {
-        "w": jax.device_put(jnp.arange(64.0).reshape(8, 8), NamedSharding(mesh, PartitionSpec("fsdp", "tensor"))),
+        "w": jax.device_put(jnp.arange(64.0).reshape(8, 8), NamedSharding(mesh, PartitionSpec("fsdp", "kv"))),
         "norm": {"scale": jax.device_put(jnp.ones(8), NamedSharding(mesh, PartitionSpec()))},
     }
 
