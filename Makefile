@@ -14,7 +14,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 quickstart: $(VENV)/.core  ## the whole recipe in small, on CPU, to runs/quickstart/report.html
-	$(BIN)/python -m phi4r.main --config=configs/quickstart.py --workdir=runs/quickstart
+	JAX_PLATFORMS=cpu $(BIN)/python -m phi4r.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(VENV)/.test  ## the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
@@ -28,7 +28,7 @@ lint: $(VENV)/.test  ## style and imports
 
 reproduce: $(VENV)/.core  ## the quickstart's experiment over 5 seeds, with its controls
 	for seed in $(SEEDS); do \
-	  $(BIN)/python -m phi4r.main --config=configs/quickstart.py --config.controls=true --config.seed=$$seed \
+	  JAX_PLATFORMS=cpu $(BIN)/python -m phi4r.main --config=configs/quickstart.py --config.controls=true --config.seed=$$seed \
 	    --workdir=runs/reproduce/seed$$seed || exit 1; \
 	done
 	$(BIN)/python -m phi4r.quickstart.table $(SEEDS:%=runs/reproduce/seed%)

@@ -46,6 +46,7 @@ setuptools.setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
+        "qlora": ["qwix>=0.1.8"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -59,6 +60,8 @@ setuptools.setup(
             "gguf>=0.17",
             "ipython>=8",
             "transformers>=5.0",
+            "peft>=0.21",
+            "qwix>=0.1.8",
         ],
         "notebooks": ["jupyterlab>=4", "ipywidgets>=8"],
     },

