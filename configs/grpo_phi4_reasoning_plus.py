@@ -53,6 +53,7 @@ def paper() -> ConfigDict:
     config.sampler.prompt_length = 1024
     config.sampler.max_response = 31_744
     config.sampler.rows_per_wave = 256  # not in the paper
+    config.sampler.tensor = 2  # not in the paper; a whole copy of the weights and a group's cache exceed 80 GB
 
     config.reward = ConfigDict()
     config.reward.max_length = 31_744
@@ -95,6 +96,7 @@ def tiny() -> ConfigDict:
     config.sampler.prompt_length = 24
     config.sampler.max_response = 32
     config.sampler.rows_per_wave = 128
+    config.sampler.tensor = 1
 
     # The paper's proportions of L_max.
     config.reward.max_length = 32

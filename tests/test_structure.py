@@ -22,6 +22,7 @@ ROWS = (
     ("evals",),
     ("train",),
     ("rl", "curation"),
+    ("planning",),
     ("tools", "quickstart"),
     ("main",),
 )

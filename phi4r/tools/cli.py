@@ -12,6 +12,7 @@ from phi4r.errors import UserError
 COMMANDS = {
     "convert": "convert",
     "generate": "generate",
+    "plan": "plan",
     "plot-reward": "plot_reward",
     "tokenizer": "tokenizer",
 }
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Only the chosen command is imported: `phi4r --help` answers at once.
         if argv and argv[0] == name:
             importlib.import_module(f"phi4r.tools.{module}").add_arguments(command)
-    args = parser.parse_args(argv)
+    args, overrides = parser.parse_known_args(argv)
+    if overrides and not getattr(args, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    args.overrides = overrides
     try:
         importlib.import_module(f"phi4r.tools.{COMMANDS[args.command]}").run(args)
     except UserError as error:

@@ -42,7 +42,7 @@ def test_one_changed_bit_or_two_swapped_rows_of_any_parameter_show():
 def test_the_fingerprint_does_not_depend_on_how_parameters_are_sharded():
     params = {"a": jax.random.normal(jax.random.key(0), (8, 16))}
     mesh = make_mesh(MeshSettings(fsdp=4, tensor=2))
-    spec = jax.sharding.PartitionSpec("fsdp", "tensor")
+    spec = jax.sharding.PartitionSpec("fsdp", "kv")
     sharded = jax.device_put(params, jax.sharding.NamedSharding(mesh, spec))
     assert weights_fingerprint(sharded) == weights_fingerprint(params)
 
