@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from phi4r.errors import UserError
@@ -80,9 +81,9 @@ def make_mesh(
         raise UserError(f"mesh {text} does not fit {len(devices)} devices: the sizes must multiply to that number.")
     tensor = sizes.pop("tensor")
     kv, group = (tensor, 1) if heads is None else _divide_heads(tensor, *heads)
-    return jax.make_mesh(
-        (*sizes.values(), kv, group), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
-    )
+    # A TPU's torus may have to be cut along one of its own axes: the neighbours of an axis are then not all adjacent.
+    grid = mesh_utils.create_device_mesh((*sizes.values(), kv, group), devices, allow_split_physical_axes=True)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def _divide_heads(tensor: int, num_kv_heads: int, queries: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from phi4r.model.transformer import Transformer, abstract_params
 from phi4r.rl.grpo import GrpoSettings, make_grpo_loss
 from phi4r.rl.scoring import make_score_fn
 from phi4r.rl.trajectories import Trajectories
-from phi4r.sampling.decode import _prefill
+from phi4r.sampling.decode import prefill
 from phi4r.sharding import MeshSettings, batch_sharding, make_mesh, token_sharding
 from phi4r.train.losses import make_sft_loss
 from phi4r.train.optim import OptimizerSettings, make_optimizer
@@ -71,9 +71,9 @@ def score_text(mesh):
 
 def prefill_text(mesh):
     batch = batch_on(mesh)
-    prefill = functools.partial(_prefill, Transformer(CONFIG, unrolled=True), capacity=LENGTH + 8)
+    run = functools.partial(prefill, Transformer(CONFIG, unrolled=True), capacity=LENGTH + 8)
     params = abstract_params(CONFIG, unrolled=True)
-    return jax.jit(prefill).lower(params, batch.tokens, batch.segment_ids).compile().as_text()
+    return jax.jit(run).lower(params, batch.tokens, batch.segment_ids).compile().as_text()
 
 
 PROGRAMS = {"sft": sft_text, "grpo": grpo_text, "score": score_text, "prefill": prefill_text}

@@ -16,7 +16,7 @@ from phi4r.rl.grpo import make_grpo_loss
 from phi4r.rl.scoring import make_score_fn
 from phi4r.rl.trajectories import Trajectories
 from phi4r.sampling import Sampler, SamplingParams
-from phi4r.sampling.decode import _prefill
+from phi4r.sampling.decode import prefill
 from phi4r.sharding import batch_sharding
 from phi4r.train.setup import check_rows, params_on_mesh
 
@@ -34,9 +34,9 @@ class GrpoPrograms(Programs):
         self.group = settings.grpo.group_size
         self.num_rows = settings.problems_per_step * self.group
         self.length = sampler.prompt_length + sampler.max_response
-        self.prompts = self.sampler._prompts_per_wave(settings.problems_per_step, self.group)
+        self.prompts = self.sampler.prompts_per_wave(settings.problems_per_step, self.group)
         self.waves = -(-settings.problems_per_step // self.prompts)
-        self.decoding = self.sampler._mesh
+        self.decoding = self.sampler.mesh
         self.unrolled = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             jax.eval_shape(self.sampler.unroll, self.policy),
@@ -78,7 +78,7 @@ class GrpoPrograms(Programs):
     def prefill(self) -> Program:
         """Returns the pass over the prompts of a wave; in the run it is the head of `decode`."""
         prompt_length = self.settings.sampler.prompt_length
-        function = functools.partial(_prefill, Transformer(self.config, unrolled=True), capacity=self.length)
+        function = functools.partial(prefill, Transformer(self.config, unrolled=True), capacity=self.length)
         return Program(
             title=f"prefill, {self.prompts} x {prompt_length:,} tokens",
             function=jax.jit(function),
@@ -105,7 +105,7 @@ class GrpoPrograms(Programs):
         head = 2 * self.config.vocab_size * self.config.embed_dim
         return Program(
             title=f"rollout, {rows} x {self.length:,} tokens, prefill included",
-            function=self.sampler._sample,
+            function=self.sampler.sample_rows,
             arguments=(self.unrolled, *self.prompt_rows(), keys, sampling),
             static={"num_samples": self.group},
             model_flops=self.body_flops(rows * response, pairs) + rows * response * head,

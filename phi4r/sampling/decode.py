@@ -83,7 +83,7 @@ def sample_rows(
       pad_id: token written where there is none.
     """
     prompt_length = prompts.shape[1]
-    hidden, cache = _prefill(model, params, prompts, prompt_segments, capacity=prompt_length + max_response)
+    hidden, cache = prefill(model, params, prompts, prompt_segments, capacity=prompt_length + max_response)
 
     def repeat(x: Array) -> Array:
         return jnp.repeat(x, num_samples, axis=0) if x.ndim else x
@@ -117,7 +117,7 @@ def sample_rows(
     )
 
 
-def _prefill(
+def prefill(
     model: Transformer, params: Params, prompts: Array, segments: Array, *, capacity: int
 ) -> tuple[Array, KVCache]:
     """Runs the prompts through the model; returns the hidden state of the last token [P D] and the filled cache."""

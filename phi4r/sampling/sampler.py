@@ -46,6 +46,12 @@ class Sampler:
 
     The random key of a token is a function of (key, prompt id, sample, token index), so what is sampled does not depend
     on how prompts are grouped into waves or devices.
+
+    Attributes:
+      settings: fixed shapes.
+      mesh: of decoding (`phi4r.sharding.decoding_mesh`), or None for one device.
+      unroll: the compiled change of layout, params -> unrolled params.
+      sample_rows: the compiled program of one wave (`phi4r.sampling.decode.sample_rows`).
     """
 
     def __init__(
@@ -67,9 +73,9 @@ class Sampler:
           mesh: rows are spread over its devices, and the parts of a layer over its `tensor` ones; None for one device.
         """
         self.settings = settings
-        self._mesh = None if mesh is None else decoding_mesh(mesh, tensor=settings.tensor, heads=config.heads)
-        self.unroll = _unroll_fn(config, self._mesh)
-        self._sample = _sample_fn(config, settings.max_response, tuple(eos_ids), pad_id)
+        self.mesh = None if mesh is None else decoding_mesh(mesh, tensor=settings.tensor, heads=config.heads)
+        self.unroll = _unroll_fn(config, self.mesh)
+        self.sample_rows = _sample_fn(config, settings.max_response, tuple(eos_ids), pad_id)
         self._pad_id = pad_id
 
     def sample(
@@ -104,7 +110,7 @@ class Sampler:
         prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
         tokens, segments = self._pad_left(prompts)
         keys = np.asarray(_row_keys(key, jnp.asarray(list(prompt_ids), jnp.uint32), num_samples))
-        per_wave = self._prompts_per_wave(len(prompts), num_samples)
+        per_wave = self.prompts_per_wave(len(prompts), num_samples)
         waves = []
         for start in range(0, len(prompts), per_wave):
             chosen = np.arange(start, start + per_wave)
@@ -112,22 +118,22 @@ class Sampler:
             chosen = np.minimum(chosen, len(prompts) - 1)
             wave_segments = np.where(real[:, None], segments[chosen], 0)  # an all-0 row draws nothing
             rows = self._to_mesh((tokens[chosen], wave_segments, keys[chosen]))
-            with contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
-                wave = self._sample(unrolled, *rows, sampling, num_samples=num_samples)
+            with contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh):
+                wave = self.sample_rows(unrolled, *rows, sampling, num_samples=num_samples)
             kept = int(real.sum()) * num_samples
             waves.append(jax.tree.map(lambda x, kept=kept: x[:kept], to_host(wave)))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *waves)
 
     def _to_mesh(self, rows: tuple[np.ndarray, ...]) -> tuple[Array, ...]:
         """Puts rows that every host has on the mesh."""
-        if self._mesh is None:
+        if self.mesh is None:
             return rows
-        sharding = batch_sharding(self._mesh)
+        sharding = batch_sharding(self.mesh)
         return tuple(jax.make_array_from_callback(x.shape, sharding, lambda index, x=x: x[index]) for x in rows)
 
-    def _prompts_per_wave(self, num_prompts: int, num_samples: int) -> int:
+    def prompts_per_wave(self, num_prompts: int, num_samples: int) -> int:
         """Returns how many prompts are decoded together: a multiple of the shards, at least one group for each."""
-        shards = batch_shards(self._mesh) if self._mesh is not None else 1
+        shards = batch_shards(self.mesh) if self.mesh is not None else 1
         all_prompts = -(-num_prompts // shards) * shards
         if self.settings.rows_per_wave is None:
             return all_prompts

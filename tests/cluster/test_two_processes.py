@@ -92,7 +92,8 @@ def test_two_processes_have_the_losses_of_one(name, alone, together):
     expected, got = read_metrics(alone / name), read_metrics(together / name)
     assert [line["step"] for line in got] == [line["step"] for line in expected]
     for key in ("loss", "grad_norm", "param_norm", "entropy"):
-        np.testing.assert_allclose([line[key] for line in got], [line[key] for line in expected], rtol=1e-5, err_msg=key)
+        values = [[line[key] for line in lines] for lines in (got, expected)]
+        np.testing.assert_allclose(*values, rtol=1e-5, err_msg=key)
 
 
 def test_two_processes_sample_the_same_tokens(alone, together):

@@ -129,7 +129,7 @@ def test_fewer_prompts_than_devices_are_filled_up(policy, whole):
 )
 def test_a_wave_has_at_most_rows_per_wave_in_a_multiple_of_the_devices(policy, rows_per_wave, expected):
     sampler = policy.sampler(mesh=make_mesh(MeshSettings(fsdp=8)), rows_per_wave=rows_per_wave)
-    assert sampler._prompts_per_wave(37, G) == expected
+    assert sampler.prompts_per_wave(37, G) == expected
 
 
 @pytest.mark.parametrize(("prompt", "num_tokens"), [([], 0), ([1] * 7, 7)])

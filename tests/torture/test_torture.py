@@ -85,7 +85,7 @@ def test_a_run_killed_again_and_again_is_the_undisturbed_run_bit_for_bit(folder,
     kills = in_saves = resumed = rounds = 0
 
     def enough():  # whatever the moments that chance chose, some are in a save and some leave steps to resume from
-        return kills >= KILLS // 2 and in_saves and resumed or kills >= 4 * KILLS
+        return (kills >= KILLS // 2 and in_saves and resumed) or kills >= 4 * KILLS
 
     while not enough():
         rounds += 1
