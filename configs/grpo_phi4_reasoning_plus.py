@@ -5,6 +5,8 @@
     responses a step    64 * 8 = 512, at a mean of about 11k tokens 5.6 million tokens
     longest row         1,024 prompt + 31,744 response = 32,768 tokens, the context of the model
     cache               200 KiB a token in bfloat16: 6.25 GiB for each full row
+    memory              decoding holds a bfloat16 copy of the weights, 27.3 GiB over sampler.tensor devices, besides the
+                        cache; slices on which the run fits are in benchmarks/PLANS.md (compiled, not run)
     reward              8/13 (accuracy shaped by length and format, in [-1, 1]) + 1/13 (repetition)
     time                the paper: 32 H100; 90 steps to the released checkpoint, the one with the best AIME 24
     number              AIME 25 63.1 -> 78.0, Omni-MATH 76.6 -> 81.9, AIME 83-24 83.1 -> 89.4 (table 1)

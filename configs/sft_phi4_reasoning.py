@@ -5,6 +5,7 @@
     tokens a step    32 rows * 32,768 = 1,048,576; 16,000 steps are 16.8 billion tokens, two passes
     FLOPs a step     84.9 GFLOP (parameters) + 40.3 GFLOP (causal attention) a token: 1.31e17
     state            14.66e9 * (4 parameter + 8 moments) bytes = 164 GiB; 5.1 GiB on each of 32 devices
+    memory           32.2 of 72.8 GiB on each of 32 H100, compiled, not run; smaller slices are in benchmarks/PLANS.md
     time             the paper: 32 H100 for 2.5 days = 13.5 s a step, an MFU of 31%
     number           AIME 25 63.1 (sd 6.3 over 50 runs), GPQA-D 67.1 (table 1); AIME 24 and GPQA-D rise throughout and
                      the mean length falls slightly (figure 4)
