@@ -57,3 +57,19 @@ def lora() -> ConfigDict:
 def guards() -> ConfigDict:
     """When a run stops by itself, and when it warns; not in the paper."""
     return ConfigDict({"max_nonfinite_steps": 3, "spike_factor": 10.0})
+
+
+def grpo() -> ConfigDict:
+    """The objective of section 4."""
+    return ConfigDict(
+        {
+            "group_size": 8,
+            "kl_beta": 0.001,
+            "entropy_gamma": 0.001,
+            "clip_epsilon": 0.2,  # not in the paper
+            "temperature": 1.0,  # not in the paper
+            "kl_estimator": "k3",  # not in the paper
+            "group_std": "population",  # not in the paper
+            "aggregation": "sequence_mean",  # as the objective is printed
+        }
+    )

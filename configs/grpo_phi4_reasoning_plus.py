@@ -64,15 +64,7 @@ def paper() -> ConfigDict:
     config.reward.accuracy_weight = 8 / 13
     config.reward.repetition_weight = 1 / 13
 
-    config.grpo = ConfigDict()
-    config.grpo.group_size = 8
-    config.grpo.kl_beta = 0.001
-    config.grpo.entropy_gamma = 0.001
-    config.grpo.clip_epsilon = 0.2  # not in the paper
-    config.grpo.temperature = 1.0  # not in the paper
-    config.grpo.kl_estimator = "k3"  # not in the paper
-    config.grpo.group_std = "population"  # not in the paper
-    config.grpo.aggregation = "sequence_mean"  # as the objective is printed
+    config.grpo = common.grpo()
 
     config.optimizer = common.optimizer()
     config.optimizer.learning_rate = 5e-8

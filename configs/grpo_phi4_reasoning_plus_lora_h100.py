@@ -77,15 +77,7 @@ def h100() -> ConfigDict:
     config.reward.accuracy_weight = 8 / 13  # section 4
     config.reward.repetition_weight = 1 / 13  # section 4
 
-    config.grpo = ConfigDict()
-    config.grpo.group_size = 8  # section 4
-    config.grpo.kl_beta = 0.001  # section 4
-    config.grpo.entropy_gamma = 0.001  # section 4
-    config.grpo.clip_epsilon = 0.2
-    config.grpo.temperature = 1.0
-    config.grpo.kl_estimator = "k3"
-    config.grpo.group_std = "population"
-    config.grpo.aggregation = "sequence_mean"  # as the objective is printed
+    config.grpo = common.grpo()
 
     config.optimizer = common.optimizer()
     config.optimizer.learning_rate = 1e-6  # twenty times that of all parameters, for an eighth of the problems

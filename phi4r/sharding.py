@@ -163,6 +163,11 @@ def token_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp"), "context"))
 
 
+def put_whole(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """Puts an array that every host has whole on the devices of `sharding`; each host moves the parts of its own."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Returns over how many devices the rows of a batch are spread; a batch must be a multiple of it."""
     return mesh.shape["data"] * mesh.shape["fsdp"]

@@ -17,7 +17,7 @@ from phi4r.model.layouts import unroll_params, unrolled_shardings
 from phi4r.model.transformer import Transformer
 from phi4r.sampling.decode import Samples, sample_rows
 from phi4r.sampling.logits import SamplingParams
-from phi4r.sharding import batch_sharding, batch_shards, decoding_mesh
+from phi4r.sharding import batch_sharding, batch_shards, decoding_mesh, put_whole
 from phi4r.typing import Array, Params
 
 
@@ -128,8 +128,7 @@ class Sampler:
         """Puts rows that every host has on the mesh."""
         if self.mesh is None:
             return rows
-        sharding = batch_sharding(self.mesh)
-        return tuple(jax.make_array_from_callback(x.shape, sharding, lambda index, x=x: x[index]) for x in rows)
+        return tuple(put_whole(x, batch_sharding(self.mesh)) for x in rows)
 
     def prompts_per_wave(self, num_prompts: int, num_samples: int) -> int:
         """Returns how many prompts are decoded together: a multiple of the shards, at least one group for each."""

@@ -13,7 +13,7 @@ from phi4r.checkpoint.hf_files import CONFIG_FILE, parse_config, read_json
 from phi4r.errors import UserError
 from phi4r.model.config import Attention, ModelConfig, Remat
 from phi4r.model.transformer import abstract_params, param_axes
-from phi4r.sharding import batch_sharding, batch_shards, param_shardings, token_sharding, zigzag_order
+from phi4r.sharding import batch_sharding, batch_shards, param_shardings, put_whole, token_sharding, zigzag_order
 from phi4r.typing import Params
 
 
@@ -119,8 +119,7 @@ def rows_to_mesh(batch: Any, mesh: Mesh) -> Any:
     """
 
     def put(rows: np.ndarray) -> jax.Array:
-        rows, sharding = _for_mesh(np.asarray(rows), mesh)
-        return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+        return put_whole(*_for_mesh(np.asarray(rows), mesh))
 
     return jax.tree.map(put, batch)
 

@@ -73,7 +73,8 @@ def test_every_grpo_program_can_be_traced(grpo):
     for make in programs.values():
         program = make()
         with jax.set_mesh(program.mesh):
-            program.function.trace(*program.arguments, **program.static)
+            traced = program.function.trace(*program.arguments, **program.static)
+        assert traced.jaxpr.eqns
 
 
 def test_an_offloaded_optimizer_lies_on_the_host(sft):
@@ -99,7 +100,8 @@ def test_adapters_leave_one_base_in_memory(sft, grpo):
         assert [*program.memory, *program.resident].count("frozen base") == 1
         assert "reference" not in program.memory and "reference" not in program.resident
         with jax.set_mesh(program.mesh):
-            program.function.trace(*program.arguments, **program.static)
+            traced = program.function.trace(*program.arguments, **program.static)
+        assert traced.jaxpr.eqns
 
 
 def test_model_flops_are_those_of_training(sft):

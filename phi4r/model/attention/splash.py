@@ -25,9 +25,8 @@ from phi4r.typing import Array
 LANES = 128  # the width of a vector register: blocks are multiples of it
 # What the vector memory of v5e, v5p and v6e takes at every length; 2048 overflows it on v5p, and on v6e at T = 32k.
 LARGEST_BLOCK = 1024
-LARGEST_BLOCK_BYTES = (
-    512 * 1024
-)  # of queries or of keys: heads of 128 in float32 reach it, wider ones get smaller blocks
+# Of queries or of keys: heads of 128 in float32 reach it, wider ones get smaller blocks.
+LARGEST_BLOCK_BYTES = 512 * 1024
 LARGEST_PRODUCT = 512  # keys of a block that are multiplied at a time
 
 
