@@ -18,8 +18,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from phi4r.model.attention import Tokens, attend
 from phi4r.model.config import ModelConfig
+from phi4r.model.int8 import Int8Matrix, take_rows
 from phi4r.model.kv_cache import KVCache
-from phi4r.model.linear import linear
+from phi4r.model.linear import linear, rows_product
 from phi4r.model.lora import Adapter, adapted, declare_adapter
 from phi4r.model.quantized import dense
 from phi4r.model.remat import BLOCK_INPUT, rematerialised
@@ -75,7 +76,7 @@ class Attention(nn.Module):
             mixed = attend(q, *written, queries, keys, window=c.window)
         if self.fused:
             o = weight(self, "o", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
-            output = jnp.einsum("btkqh,dkqh->btd", mixed, o)
+            output = rows_product(o, mixed, num_inputs=3)
         else:
             o = weight(self, "o", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
             output = jnp.einsum("btkqh,kqhd->btd", mixed, o)
@@ -89,8 +90,8 @@ class Attention(nn.Module):
         if self.fused:
             q = weight(self, "q", (*c.heads, c.head_dim, c.embed_dim), (*HEAD_AXES, "embed"))
             kv = weight(self, "kv", (2, *kv_shape, c.embed_dim), (None, *KV_AXES, "embed"))
-            k, v = jnp.moveaxis(jnp.einsum("btd,ckhd->btckh", x, kv), 2, 0)
-            products = jnp.einsum("btd,kqhd->btkqh", x, q), k, v
+            k, v = jnp.moveaxis(rows_product(kv, x), 2, 0)
+            products = rows_product(q, x), k, v
         else:
             q = weight(self, "q", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
             k, v = (weight(self, name, (c.embed_dim, *kv_shape), ("embed", *KV_AXES)) for name in ("k", "v"))
@@ -118,11 +119,11 @@ class MLP(nn.Module):
         on_gate_up, on_down = declare_adapter(self, "gate_up"), declare_adapter(self, "down")
         if self.fused:
             gate_up = weight(self, "gate_up", (2, c.mlp_dim, c.embed_dim), (None, "mlp", "embed"))
-            products = tuple(jnp.moveaxis(jnp.einsum("btd,cfd->btcf", x, gate_up), 2, 0))
+            products = tuple(jnp.moveaxis(rows_product(gate_up, x), 2, 0))
             gate, up = adapted(x, products, on_gate_up)
             down = weight(self, "down", (c.embed_dim, c.mlp_dim), ("embed", "mlp"))
             hidden = nn.silu(gate) * up
-            (output,) = adapted(hidden, (jnp.einsum("btf,df->btd", hidden, down),), on_down)
+            (output,) = adapted(hidden, (rows_product(down, hidden),), on_down)
             return output
         shape, axes = (c.embed_dim, c.mlp_dim), ("embed", "mlp")
         products = tuple(linear(x, weight(self, name, shape, axes)) for name in ("gate", "up"))
@@ -208,8 +209,10 @@ class Transformer(nn.Module):
         """
         c = self.config
         # Columns that lie over the replicas come together first: a look-up cannot trade them for divided rows.
-        embedding = constrain(self.embedding, "vocab", "act_embed")
-        x = jnp.take(embedding, tokens, axis=0).astype(c.dtype)
+        embedding = self.embedding
+        if not isinstance(embedding, Int8Matrix):
+            embedding = constrain(embedding, "vocab", "act_embed")
+        x = take_rows(embedding, tokens, c.dtype)
         x = constrain(x, *ACTIVATION)
         angles = rotary_angles(positions, c, longest=None if cache is None else cache.capacity)
         now = Tokens(segment_ids, positions)
@@ -242,6 +245,8 @@ def unembed(hidden: Float[Array, "... D"], params: Params) -> Float[Array, "... 
     """Returns float32 logits, by the head of `params` or, where it has none, by the tied embedding."""
     tied = "lm_head" not in params
     head = params["embedding"] if tied else params["lm_head"]
+    if isinstance(head, Int8Matrix):
+        return _logits(hidden, head.values, tied) * jnp.expand_dims(head.scale, tuple(range(hidden.ndim - 1)))
     if hidden.dtype == jnp.float32:
         return _logits(hidden, head, tied)
     return _narrow_logits(hidden, head, tied)
@@ -275,10 +280,11 @@ def _narrow_backward(tied: bool, saved: tuple[Array, Array], grad: Array) -> tup
 _narrow_logits.defvjp(_narrow_forward, _narrow_backward)
 
 
-def weight(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> Array:
-    """Declares a matrix of `module` with logical axes; returns it in the dtype of activations."""
+def weight(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> Array | Int8Matrix:
+    """Declares a matrix of `module` with logical axes; returns it in the dtype of activations, or as it is in int8."""
     config: ModelConfig = module.config
-    return dense(module.param(name, _normal(config, axes), shape, jnp.dtype(config.param_dtype)), config.dtype)
+    leaf = module.param(name, _normal(config, axes), shape, jnp.dtype(config.param_dtype))
+    return leaf if isinstance(leaf, Int8Matrix) else dense(leaf, config.dtype)
 
 
 def _normal(config: ModelConfig, axes: tuple[str, ...]):

@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from phi4r.errors import UserError
+from phi4r.host_memory import keep_freed_memory
 
 THOUGHT_COLOUR, PLAIN = "\033[2;36m", "\033[0m"
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Loads the model, samples, and prints thought and solution of every answer."""
     prompts = _read_prompts(args)
+    keep_freed_memory()
 
     import jax
 

@@ -48,6 +48,15 @@ class OptimizerSettings:
     rounding: Rounding = "nearest"
     offload: bool = False
 
+    def __post_init__(self):
+        if not 0 <= self.learning_rate < float("inf"):
+            raise UserError(f"optimizer.learning_rate={self.learning_rate} must be a finite number of at least 0.")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optimizer.{name}={getattr(self, name)} must be at least 0 and less than 1.")
+        if self.eps <= 0:
+            raise UserError(f"optimizer.eps={self.eps} must be positive: a gradient of 0 is divided by it.")
+
 
 def make_schedule(settings: OptimizerSettings, *, num_steps: int) -> optax.Schedule:
     """Returns the learning rate as a function of the updates already done.

@@ -11,6 +11,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from phi4r.errors import UserError
@@ -29,15 +30,23 @@ class Mean:
 
 
 @flax.struct.dataclass
+class Max:
+    """The largest value of a quantity that is never negative; of nothing it is 0."""
+
+    value: Array  # [] float32
+
+
+@flax.struct.dataclass
 class LossSum:
     """What a loss function returns for a batch: the loss is total / weight over the global batch."""
 
     total: Array  # [] float32: what is differentiated
     weight: Array  # [] float32: what it is divided by, once; must not depend on the parameters
-    metrics: dict[str, Mean]
+    metrics: dict[str, Mean | Max]
 
 
 LossFn = Callable[..., LossSum]  # (params, batch, *constants)
+RowsInUse = Callable[[Any], Array]  # (batch) -> [B] bool
 
 
 def make_update_fn(
@@ -47,6 +56,7 @@ def make_update_fn(
     num_microbatches: int = 1,
     schedule: optax.Schedule | None = None,
     state_shardings: TrainState | None = None,
+    rows_in_use: RowsInUse | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the jitted update (state, batch, *constants) -> (state, metrics); it takes over the buffers of the state.
 
@@ -54,10 +64,11 @@ def make_update_fn(
     of the program, neither differentiated nor donated nor cut into micro-batches.
 
     The metrics are scalars: `loss`, `weight`, `grad_norm` (before clipping), `update_norm`, `param_norm`, `finite`,
-    `learning_rate` where a schedule is given, and every Mean of the loss, nan where its weight is 0. A batch of
-    weight 0 has loss and gradient 0. Where the loss, the gradient or what the parameters would become is not finite,
-    `finite` is 0 and the state is returned as it was, bit for bit: its `step` and the schedule count updates, not
-    batches, so the loop goes on with the next batch (`phi4r.train.guards` says when it stops).
+    `learning_rate` where a schedule is given, and every Max and Mean of the loss, nan where its weight is 0. A batch of
+    weight 0 has loss and gradient 0. Where the loss or the gradient is not finite, `finite` is 0 and the state is
+    returned as it was, bit for bit: its `step` and the schedule count updates, not batches, so the loop goes on with
+    the next batch (`phi4r.train.guards` says when it stops). AdamW turns a finite gradient into a finite update, so
+    the new parameters need no look of their own, which would hold back their writing for a pass over the state.
 
     Args:
       loss_fn: (params, batch, *constants) -> LossSum.
@@ -66,6 +77,8 @@ def make_update_fn(
       schedule: to report the learning rate.
       state_shardings: layout of the state (`phi4r.train.state.state_shardings`); needed on more than one device, for
         gradients to be accumulated in shards and for the state to keep its layout.
+      rows_in_use: (batch) -> [B] bool, for batches of one shape of which only a part is filled (`fill_order`): rows
+        without use must add nothing to the loss, and micro-batches behind the last one in use are not computed.
     """
 
     def update(state: TrainState, batch: Any, *constants: Any) -> tuple[TrainState, Metrics]:
@@ -76,6 +89,7 @@ def make_update_fn(
             *constants,
             num_microbatches=num_microbatches,
             shardings=None if state_shardings is None else state_shardings.params,
+            rows_in_use=rows_in_use,
         )
         grads = jax.tree.map(lambda g: _divide(g, sums.weight), grads)
         if state_shardings is not None:
@@ -92,8 +106,7 @@ def make_update_fn(
         }
         if schedule is not None:
             metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
-        checked = jnp.stack([metrics[name] for name in ("loss", "grad_norm", "param_norm")])
-        finite = jnp.isfinite(checked).all()
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
         # Leaf by leaf inside the same program: no second state is ever held.
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
         return kept, {**metrics, "finite": finite.astype(jnp.float32)}
@@ -102,9 +115,15 @@ def make_update_fn(
 
 
 def sum_gradients(
-    loss_fn: LossFn, params: Params, batch: Any, *constants: Any, num_microbatches: int = 1, shardings: Any = None
+    loss_fn: LossFn,
+    params: Params,
+    batch: Any,
+    *constants: Any,
+    num_microbatches: int = 1,
+    shardings: Any = None,
+    rows_in_use: RowsInUse | None = None,
 ) -> tuple[LossSum, Params]:
-    """Returns the summed LossSum of a batch and the float32 gradient of its `total`, by a scan over micro-batches.
+    """Returns the summed LossSum of a batch and the float32 gradient of its `total`, by a loop over micro-batches.
 
     Args:
       loss_fn: (params, batch, *constants) -> LossSum.
@@ -113,6 +132,7 @@ def sum_gradients(
       *constants: what else the loss takes.
       num_microbatches: parts into which the rows are cut.
       shardings: layout of the gradients, as that of the parameters; None leaves it to the compiler.
+      rows_in_use: see `make_update_fn`.
     """
 
     def differentiate(rows: Any) -> tuple[LossSum, Params]:
@@ -133,9 +153,17 @@ def sum_gradients(
     )
 
     def accumulate(carry: Any, rows: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, carry, differentiate(rows)), None
+        sums, grads = differentiate(rows)
+        return (_join(carry[0], sums), jax.tree.map(jnp.add, carry[1], grads)), None
 
-    return jax.lax.scan(accumulate, zeros, parts)[0]
+    if rows_in_use is None:
+        return jax.lax.scan(accumulate, zeros, parts)[0]
+    return jax.lax.fori_loop(
+        0,
+        parts_in_use(rows_in_use(batch), num_microbatches),
+        lambda index, carry: accumulate(carry, take_part(parts, index))[0],
+        zeros,
+    )
 
 
 def split_rows(batch: Any, num_parts: int) -> Any:
@@ -156,15 +184,56 @@ def split_rows(batch: Any, num_parts: int) -> Any:
     return jax.tree.map(split, batch)
 
 
+def take_part(parts: Any, index: Array) -> Any:
+    """Returns one of the parts of `split_rows`, by a traced index."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), parts)
+
+
 def join_rows(parts: Any) -> Any:
     """Undoes `split_rows`: arrays [num_parts, B / num_parts, ...] to [B, ...], rows in their old order."""
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
+def fill_order(num_rows: int, num_parts: int) -> np.ndarray:
+    """Returns where the first, second, ... row of a batch goes for `split_rows` to fill one part after the other.
+
+    Args:
+      num_rows: B, a multiple of `num_parts`.
+      num_parts: micro-batches.
+
+    Returns:
+      [B] places in the batch.
+    """
+    return np.arange(num_rows).reshape(-1, num_parts).T.reshape(-1)
+
+
+def parts_in_use(rows: Array, num_parts: int) -> Array:
+    """Returns [] int32, how many of the parts of `split_rows` have to be computed: up to the last one with a row in use.
+
+    Args:
+      rows: [B] bool, which are in use.
+      num_parts: micro-batches.
+    """
+    used = jnp.any(split_rows(rows, num_parts), axis=1)
+    return jnp.max(jnp.where(used, jnp.arange(1, num_parts + 1), 0))
+
+
 def mean_metrics(sums: LossSum) -> Metrics:
-    """Returns `loss` (0 where the weight is 0) and every Mean divided (nan where its weight is 0)."""
-    means = {name: mean.total / mean.weight for name, mean in sums.metrics.items()}
+    """Returns `loss` (0 where the weight is 0), every Max, and every Mean divided (nan where its weight is 0)."""
+    means = {
+        name: metric.value if isinstance(metric, Max) else metric.total / metric.weight
+        for name, metric in sums.metrics.items()
+    }
     return {"loss": _divide(sums.total, sums.weight), **means}
+
+
+def _join(left: LossSum, right: LossSum) -> LossSum:
+    """Returns the LossSum of two parts together."""
+
+    def join(a: Any, b: Any) -> Any:
+        return jax.tree.map(jnp.maximum if isinstance(a, Max) else jnp.add, a, b)
+
+    return jax.tree.map(join, left, right, is_leaf=lambda x: isinstance(x, Max))
 
 
 def _divide(total: Array, weight: Array) -> Array:

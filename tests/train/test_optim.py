@@ -39,6 +39,14 @@ def test_a_warmup_that_does_not_fit_the_run_is_refused(warmup_steps):
         make_schedule(OptimizerSettings(warmup_steps=warmup_steps), num_steps=10)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"learning_rate": -1e-5}, {"learning_rate": float("nan")}, {"b1": 1.0}, {"b2": -0.1}, {"eps": 0.0}]
+)
+def test_constants_that_adamw_cannot_use_are_refused(settings):
+    with pytest.raises(UserError, match=f"optimizer.{next(iter(settings))}="):
+        OptimizerSettings(**settings)
+
+
 def test_two_adamw_steps_worked_by_hand():
     settings = OptimizerSettings(
         learning_rate=0.1,
