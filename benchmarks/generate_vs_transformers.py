@@ -17,7 +17,6 @@ import numpy as np
 from benchmarks.smollm2 import write_smollm2_folder
 from benchmarks.timing import print_table, time_interleaved
 from phi4r.checkpoint.release import load_hf_folder
-from phi4r.host_memory import keep_freed_memory
 from phi4r.sampling.logits import SamplingParams
 from phi4r.sampling.sampler import Sampler, SamplerSettings
 
@@ -83,7 +82,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side")
     parser.add_argument("--folder", type=pathlib.Path, default=DEFAULT_FOLDER, help="where the model is kept")
     args = parser.parse_args()
-    keep_freed_memory()  # as phi4r's commands do; torch, in the same process, has it too
     folder = write_smollm2_folder(args.folder)
     prompts = make_prompts(folder, batch=args.batch, length=args.prompt)
     sides = {

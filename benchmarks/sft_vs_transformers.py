@@ -25,7 +25,6 @@ from benchmarks.timing import print_table, time_interleaved
 from phi4r.checkpoint.release import load_hf_folder, save_hf_folder
 from phi4r.data.packing import Segment, best_fit, pack_rows
 from phi4r.errors import UserError
-from phi4r.host_memory import keep_freed_memory
 from phi4r.model.config import ModelConfig
 from phi4r.model.inputs import make_token_batch
 from phi4r.model.logprobs import token_logprobs
@@ -173,7 +172,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed updates of each side")
     parser.add_argument("--data", type=pathlib.Path, default=DEFAULT_DATA, help="folder that holds math500/")
     args = parser.parse_args()
-    keep_freed_memory()  # as phi4r's commands do; torch, in the same process, has it too
     if args.workload == "full":
         length = args.length or 512
         examples = full_examples(args.rows, length)

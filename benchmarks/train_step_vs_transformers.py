@@ -18,7 +18,6 @@ from benchmarks.generate_vs_transformers import DEFAULT_FOLDER
 from benchmarks.smollm2 import write_smollm2_folder
 from benchmarks.timing import print_table, time_interleaved
 from phi4r.checkpoint.release import load_hf_folder
-from phi4r.host_memory import keep_freed_memory
 from phi4r.model.inputs import make_token_batch
 from phi4r.model.logprobs import token_logprobs
 from phi4r.model.transformer import Transformer
@@ -74,7 +73,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side")
     parser.add_argument("--folder", type=pathlib.Path, default=DEFAULT_FOLDER, help="where the model is kept")
     args = parser.parse_args()
-    keep_freed_memory()  # as phi4r's commands do; torch, in the same process, has it too
     folder = write_smollm2_folder(args.folder)
     tokens = np.random.default_rng(0).integers(17, 49152, (args.rows, args.length))
     sides = {

@@ -145,10 +145,8 @@ def _fail(message: str, *, code: int = 2) -> NoReturn:
 
 
 def _main(_: list[str]) -> None:
-    from phi4r.host_memory import keep_freed_memory
     from phi4r.train.preemption import EXIT_PREEMPTED, Preempted
 
-    keep_freed_memory()
     if not flags.FLAGS["verbosity"].present:
         # The libraries' own chatter would hide the progress line; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)

@@ -15,7 +15,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 # A package imports from lower rows and from itself, never sideways.
 ROWS = (
     ("errors",),
-    ("typing", "settings", "hosts", "host_memory"),
+    ("typing", "settings", "hosts"),
     ("metrics", "text", "sharding"),
     ("model", "verifiers"),
     ("data", "sampling", "checkpoint"),

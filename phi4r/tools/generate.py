@@ -9,7 +9,6 @@ import pathlib
 import sys
 
 from phi4r.errors import UserError
-from phi4r.host_memory import keep_freed_memory
 
 THOUGHT_COLOUR, PLAIN = "\033[2;36m", "\033[0m"
 
@@ -26,27 +25,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_tokens", type=int, default=1024, help="limit of an answer (default 1024)")
     parser.add_argument("--prompt_length", type=int, help="room for prompts (default: what the longest one needs)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers (default 0)")
+    parser.add_argument(
+        "--rope",
+        choices=("stored", "none", "linear", "ntk", "yarn"),
+        default="stored",
+        help="how to go past the positions that the model was made for (default: as its config.json says)",
+    )
+    parser.add_argument("--rope_factor", type=float, default=1.0, help="with --rope: how many times these positions")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of weights and cache (default: as stored)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Loads the model, samples, and prints thought and solution of every answer."""
     prompts = _read_prompts(args)
-    keep_freed_memory()
 
     import jax
 
     from phi4r.checkpoint.release import load_model
+    from phi4r.model.rope_scaling import RopeSettings
     from phi4r.sampling import Sampler, SamplerSettings, SamplingParams
     from phi4r.sampling.generator import SamplerGenerator
     from phi4r.text.chat import load_chat
 
+    rope = RopeSettings(args.rope, args.rope_factor)
     model = load_model(args.model, dtype=args.dtype)
     chat = load_chat(model.folder)
     conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
     longest = max(len(chat.prompt_ids(conversation)) for conversation in conversations)
     settings = SamplerSettings(args.prompt_length or longest, args.max_tokens)
-    sampler = Sampler(model.config, settings, eos_ids=[chat.tokenizer.eos_id], pad_id=chat.tokenizer.pad_id)
+    config = model.config.with_rope(rope).for_length(settings.prompt_length + settings.max_response)
+    sampler = Sampler(config, settings, eos_ids=[chat.tokenizer.eos_id], pad_id=chat.tokenizer.pad_id)
     generator = SamplerGenerator(
         sampler,
         jax.block_until_ready(sampler.unroll(model.params)),
