@@ -31,7 +31,7 @@ def make_phi4r(backend: str, inputs: list[np.ndarray], segments: np.ndarray) -> 
     where = Tokens(jnp.asarray(segments), jnp.asarray(segment_positions(segments)))
 
     def loss(inputs):
-        out = attend(*inputs, where, where, backend=backend, whole_rows=True)
+        out = attend(*inputs, where, where, backend=backend)
         return jnp.sum(out.astype(jnp.float32) ** 2)
 
     step = jax.jit(jax.value_and_grad(loss))

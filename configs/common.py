@@ -18,12 +18,17 @@ def of_size(size: str, sizes: dict[str, Callable[[], ConfigDict]]) -> ConfigDict
 
 def model() -> ConfigDict:
     """Numerics of training: bfloat16 activations on float32 parameters, blocks recomputed in the backward pass."""
-    return ConfigDict({"dtype": "bfloat16", "param_dtype": "float32", "remat": "full"})
+    return ConfigDict({"dtype": "bfloat16", "param_dtype": "float32", "remat": "full", "rope": rope()})
 
 
 def tiny_model() -> ConfigDict:
     """Numerics on a CPU, where float32 is faster than bfloat16 and memory is no concern."""
-    return ConfigDict({"dtype": "float32", "param_dtype": "float32", "remat": "none"})
+    return ConfigDict({"dtype": "float32", "param_dtype": "float32", "remat": "none", "rope": rope()})
+
+
+def rope() -> ConfigDict:
+    """The positions that the model was made for; scaling "yarn" and factor 2.0 take 32k to 64k."""
+    return ConfigDict({"scaling": "stored", "factor": 1.0})  # not in the paper
 
 
 def mesh() -> ConfigDict:
@@ -59,17 +64,53 @@ def guards() -> ConfigDict:
     return ConfigDict({"max_nonfinite_steps": 3, "spike_factor": 10.0})
 
 
-def grpo() -> ConfigDict:
-    """The objective of section 4."""
-    return ConfigDict(
-        {
-            "group_size": 8,
-            "kl_beta": 0.001,
-            "entropy_gamma": 0.001,
-            "clip_epsilon": 0.2,  # not in the paper
-            "temperature": 1.0,  # not in the paper
-            "kl_estimator": "k3",  # not in the paper
-            "group_std": "population",  # not in the paper
-            "aggregation": "sequence_mean",  # as the objective is printed
-        }
-    )
+# What the published objectives change of section 4's; none but the first has a penalty or a bonus.
+_PLAIN = {"kl_beta": 0.0, "entropy_gamma": 0.0}
+GRPO_PRESETS = {
+    "grpo_paper": {},
+    # arXiv 2503.14476; its soft penalty is the part "overlong" of the reward, its dynamic sampling `max_refills`.
+    "dapo": {**_PLAIN, "clip_high": 0.28, "aggregation": "token_mean"},
+    # arXiv 2503.20783: nothing is divided by what depends on the responses.
+    "dr_grpo": {**_PLAIN, "group_std": "none", "aggregation": "constant_length"},
+    # arXiv 2507.18071, where a rollout is trained on in 4 updates.
+    "gspo": {**_PLAIN, "ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
+    # arXiv 2506.13585, which has no bound below and does not publish the one above.
+    "cispo": {**_PLAIN, "surrogate": "cispo", "clip_low": 1.0, "clip_high": 4.0, "aggregation": "token_mean"},
+    # arXiv 2402.14740: the log-probability of a response is the sum of its tokens'.
+    "rloo": {**_PLAIN, "baseline": "leave_one_out", "group_std": "none", "aggregation": "constant_length"},
+}
+
+
+def grpo(preset: str = "grpo_paper", *, max_response: int = 0) -> ConfigDict:
+    """The objective of section 4, or another published one.
+
+    Args:
+      preset: which, of `GRPO_PRESETS`.
+      max_response: longest response in tokens; needed where sums are divided by a constant.
+    """
+    paper = {
+        "group_size": 8,
+        "surrogate": "clip",
+        "ratio": "token",
+        "clip_low": 0.2,  # not in the paper
+        "clip_high": 0.2,  # not in the paper
+        "dual_clip": 0.0,  # none
+        "kl_beta": 0.001,
+        "kl_estimator": "k3",  # not in the paper
+        "entropy_gamma": 0.001,
+        "baseline": "mean",
+        "group_std": "population",  # not in the paper
+        "aggregation": "sequence_mean",  # as the objective is printed
+        "length_constant": 0,  # none
+        "temperature": 1.0,  # not in the paper
+        "updates_per_rollout": 1,  # not in the paper
+        "old_logprobs": "sampler",  # not in the paper
+        "importance_cap": 0.0,  # none
+        "sequence_mask": 0.0,  # none
+        "overlong": "train",
+        "max_logprob_gap": 0.1,  # not in the paper
+    }
+    config = ConfigDict({**paper, **GRPO_PRESETS[preset]})
+    if config.aggregation == "constant_length":
+        config.length_constant = max_response
+    return config

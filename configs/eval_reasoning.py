@@ -6,7 +6,8 @@ runs of one model differ by 5 points of standard deviation.
 
     runs             50 for AIME 25, 5 for the other reasoning sets
     responses        up to 65,536 tokens, thought included; what is cut off is wrong, and its share is reported
-    longest row      1,024 prompt + 65,536 response = 66,560 tokens; the model was trained on 32,768 positions
+    longest row      1,024 prompt + 65,536 response = 66,560 tokens; the model was trained on 32,768 positions, and goes
+                     on past them with the angles it has (config.rope: linear, ntk or yarn with a factor scale them)
     cache            200 KiB a token in bfloat16: 12.7 GiB for each full row, 406 GiB for 32 of them
     time             AIME 25, 50 runs: 1,500 responses of about 11k tokens (14.8k after GRPO), 17 million tokens
     number           AIME 25 63.1 (sd 6.3) for Phi-4-reasoning, 78.0 (sd 4.6) for Phi-4-reasoning-plus
@@ -45,12 +46,13 @@ def paper() -> ConfigDict:
     config.batch_size = 32
     config.dtype = "bfloat16"
     config.deadline_s = 5.0  # not in the paper
+    config.rope = common.rope()
     config.mesh = common.mesh()
 
     config.sampler = ConfigDict()
     config.sampler.prompt_length = 1024
     config.sampler.max_response = 65_536
-    config.sampler.rows_per_wave = 32  # not in the paper
+    config.sampler.num_slots = 32  # not in the paper
 
     config.decoding = ConfigDict()
     config.decoding.temperature = 0.8
@@ -71,7 +73,7 @@ def tiny() -> ConfigDict:
 
     config.sampler.prompt_length = 24
     config.sampler.max_response = 32
-    config.sampler.rows_per_wave = 100
+    config.sampler.num_slots = 100
 
     config.decoding.max_tokens = 32
     return config

@@ -17,6 +17,9 @@ The argument `tiny` takes the same path in a minute on a laptop, with the model 
 
     make quickstart
     python -m phi4r.main --config=configs/grpo_phi4_reasoning_plus.py:tiny --workdir=runs/grpo_tiny
+
+`dapo`, `dr_grpo`, `gspo`, `cispo` and `rloo` are the same run with another published objective, `tiny_dapo` and so on
+the same in small.
 """
 
 from ml_collections import ConfigDict
@@ -25,8 +28,12 @@ from configs import common
 
 
 def get_config(size: str = "paper") -> ConfigDict:
-    """Returns the config; `size` is "paper" or "tiny"."""
-    return common.of_size(size, {"paper": paper, "tiny": tiny})
+    """Returns the config; `size` is "paper" or "tiny", or another objective in either: "dapo", "tiny_dapo"."""
+    sizes = {"paper": paper, "tiny": tiny}
+    for preset in common.GRPO_PRESETS:
+        sizes[preset] = lambda preset=preset: with_objective(paper(), preset)
+        sizes[f"tiny_{preset}"] = lambda preset=preset: with_objective(tiny(), preset)
+    return common.of_size(size, sizes)
 
 
 def paper() -> ConfigDict:
@@ -50,19 +57,22 @@ def paper() -> ConfigDict:
     config.model = common.model()
     config.mesh = common.mesh()
     config.guards = common.guards()
+    config.guards.spike_factor = 0.0  # its loss lies around zero, where jumps mean nothing
 
     config.sampler = ConfigDict()
     config.sampler.prompt_length = 1024
     config.sampler.max_response = 31_744
-    config.sampler.rows_per_wave = 256  # not in the paper
+    config.sampler.num_slots = 256  # not in the paper
     config.sampler.tensor = 2  # not in the paper; a whole copy of the weights and a group's cache exceed 80 GB
 
     config.reward = ConfigDict()
     config.reward.max_length = 31_744
     config.reward.positive_control_length = 25_600
     config.reward.negative_control_length = 3_702
-    config.reward.accuracy_weight = 8 / 13
-    config.reward.repetition_weight = 1 / 13
+    config.reward.parts = (
+        {"name": "accuracy", "weight": 8 / 13},
+        {"name": "repetition", "weight": 1 / 13},
+    )
 
     config.grpo = common.grpo()
 
@@ -71,6 +81,16 @@ def paper() -> ConfigDict:
     config.optimizer.warmup_steps = 10
     config.optimizer.schedule = "constant"  # not in the paper
     config.optimizer.weight_decay = 0.0  # the paper says Adam
+    return config
+
+
+def with_objective(config: ConfigDict, preset: str) -> ConfigDict:
+    """Returns the config with a published objective in place of the paper's."""
+    config.grpo = common.grpo(preset, max_response=config.sampler.max_response)
+    if preset == "dapo":
+        config.reward.parts += ({"name": "overlong", "weight": 1.0},)
+        config.reward.overlong_buffer = config.sampler.max_response // 5  # 4,096 of 20,480 in DAPO
+        config.max_refills = 4  # DAPO samples until a batch is full
     return config
 
 
@@ -89,7 +109,7 @@ def tiny() -> ConfigDict:
 
     config.sampler.prompt_length = 24
     config.sampler.max_response = 32
-    config.sampler.rows_per_wave = 128
+    config.sampler.num_slots = 128
     config.sampler.tensor = 1
 
     # The paper's proportions of L_max.

@@ -120,7 +120,8 @@ def grpo() -> ConfigDict:
     config.grpo.group_size = 8
     config.grpo.kl_beta = 0.001
     config.grpo.entropy_gamma = 0.001
-    config.grpo.clip_epsilon = 0.2
+    config.grpo.clip_low = 0.2
+    config.grpo.clip_high = 0.2
     config.grpo.temperature = 1.0
     config.grpo.group_std = "population"
 

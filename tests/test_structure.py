@@ -22,7 +22,7 @@ ROWS = (
     ("evals",),
     ("train",),
     ("rl", "curation"),
-    ("planning",),
+    ("planning", "viewing"),
     ("tools", "quickstart"),
     ("main",),
 )

@@ -1,33 +1,15 @@
 """The shape of a model: every member of the Phi-3 / Phi-4 family, and Llama-shaped relatives, as one dataclass."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from phi4r.errors import UserError
 from phi4r.model.lora import Lora, num_adapter_params
+from phi4r.model.rope_scaling import LongRope, RopeSettings, read_hf_rope, write_hf_rope
 
 Attention = Literal["auto", "dense", "blockwise", "splash", "triton"]
 Remat = Literal["none", "dots", "attention", "full", "offload"]
-
-
-@dataclasses.dataclass(frozen=True)
-class LongRope:
-    """The "longrope" scaling of Phi-3-long and Phi-4-mini: one factor for each rotated frequency.
-
-    Attributes:
-      short_factor: divisors of the frequencies for sequences up to the original length, one for each pair.
-      long_factor: the same for longer sequences.
-      original_max_positions: the context length before the extension.
-      use: which factors to take. "auto" decides by the longest sequence of the call (as Hugging Face does); a
-        policy that samples must fix "short" or "long", or the sampler and the trainer could disagree.
-    """
-
-    short_factor: tuple[float, ...]
-    long_factor: tuple[float, ...]
-    original_max_positions: int
-    use: Literal["auto", "short", "long"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +29,7 @@ class ModelConfig:
       rope_theta: base of the rotary frequencies.
       max_positions: the context length that the model claims.
       rotary_fraction: share of H that is rotated; the tail passes unrotated.
-      longrope: frequency factors for contexts past the original one, or None.
+      longrope: divisors of the frequencies for contexts past the original one, or None (`phi4r.model.rope_scaling`).
       sliding_window: how many last positions a query sees (itself included), or None for all.
       norm_eps: epsilon of RMSNorm.
       tied_embeddings: whether the output head is the embedding.
@@ -121,6 +103,22 @@ class ModelConfig:
         use = "long" if longest > self.longrope.original_max_positions else "short"
         return self.replace(longrope=dataclasses.replace(self.longrope, use=use))
 
+    def with_rope(self, settings: RopeSettings) -> "ModelConfig":
+        """Returns the config for more positions than the model was made for.
+
+        Raises:
+          UserError: for a model whose frequencies are scaled already, or a longrope of another shape.
+        """
+        if settings.scaling == "stored":
+            return self
+        if self.longrope is not None:
+            raise UserError(
+                f"rope.scaling={settings.scaling}, but this model's own config.json scales its frequencies already; "
+                "leave rope.scaling at 'stored'."
+            )
+        longrope = settings.divisors(rotary_dim=self.rotary_dim, theta=self.rope_theta, original=self.max_positions)
+        return self.replace(longrope=longrope, max_positions=round(self.max_positions * settings.factor))
+
     # Counts
 
     @property
@@ -176,10 +174,12 @@ class ModelConfig:
         num_heads = hf["num_attention_heads"]
         head_dim = hf.get("head_dim") or hf["hidden_size"] // num_heads
         max_positions = hf["max_position_embeddings"]
-        longrope = None
-        if "long_factor" in rope:
-            original = hf.get("original_max_position_embeddings") or rope["original_max_position_embeddings"]
-            longrope = LongRope(tuple(rope["short_factor"]), tuple(rope["long_factor"]), original)
+        rotary_fraction = float(rope.get("partial_rotary_factor") or hf.get("partial_rotary_factor") or 1.0)
+        rope_theta = float(rope.get("rope_theta") or hf.get("rope_theta", 10000.0))
+        original = hf.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
+        if original is None:  # which a longrope cannot do without
+            original = rope["original_max_position_embeddings"] if "long_factor" in rope else max_positions
+        rotary_dim = int(head_dim * rotary_fraction)
         fields = dict(
             vocab_size=hf["vocab_size"],
             num_layers=hf["num_hidden_layers"],
@@ -188,10 +188,10 @@ class ModelConfig:
             num_kv_heads=hf.get("num_key_value_heads") or num_heads,
             head_dim=head_dim,
             mlp_dim=hf["intermediate_size"],
-            rope_theta=float(rope.get("rope_theta") or hf.get("rope_theta", 10000.0)),
+            rope_theta=rope_theta,
             max_positions=max_positions,
-            rotary_fraction=float(rope.get("partial_rotary_factor") or hf.get("partial_rotary_factor") or 1.0),
-            longrope=longrope,
+            rotary_fraction=rotary_fraction,
+            longrope=read_hf_rope(rope, original, rotary_dim=rotary_dim, theta=rope_theta),
             sliding_window=hf.get("sliding_window") if kind == "phi3" else None,  # a llama has none, whatever it says
             norm_eps=hf["rms_norm_eps"],
             tied_embeddings=bool(hf.get("tie_word_embeddings", False)),
@@ -201,13 +201,6 @@ class ModelConfig:
 
     def to_hf(self) -> dict[str, Any]:
         """Returns the config.json fields of this shape, as model type phi3 (token ids are the folder's matter)."""
-        rope: dict[str, Any] | None = None
-        if self.longrope is not None:
-            rope = {
-                "type": "longrope",
-                "short_factor": list(self.longrope.short_factor),
-                "long_factor": list(self.longrope.long_factor),
-            }
         return {
             "architectures": ["Phi3ForCausalLM"],
             "model_type": "phi3",
@@ -219,7 +212,7 @@ class ModelConfig:
             **({} if self.head_dim * self.num_heads == self.embed_dim else {"head_dim": self.head_dim}),
             "intermediate_size": self.mlp_dim,
             "rope_theta": self.rope_theta,
-            "rope_scaling": rope,
+            "rope_scaling": write_hf_rope(self.longrope),
             "partial_rotary_factor": self.rotary_fraction,
             "max_position_embeddings": self.max_positions,
             "original_max_position_embeddings": (
@@ -246,22 +239,6 @@ def _refuse_unsupported(hf: Mapping[str, Any]) -> None:
     for key in ("attention_bias", "mlp_bias"):
         if hf.get(key):
             raise UserError(f"config.json has {key}=true; this decoder has no biases.")
-    rope = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ("default", "longrope", "su"):
-        raise UserError(f"config.json has rope scaling {kind!r}; this decoder has none and 'longrope'.")
-    for key in ("attention_factor", "factor"):
-        if kind != "default" and rope.get(key) is not None:
-            raise UserError(
-                f"config.json has a longrope {key} of its own ({rope[key]}); "
-                "this decoder takes it from max_position_embeddings / original_max_position_embeddings."
-            )
-
-
-def longrope_attention_factor(max_positions: int, original: int) -> float:
-    """The factor on cos and sin under longrope: sqrt(1 + ln(max / original) / ln(original)); 1 if not extended."""
-    scale = max_positions / original
-    return 1.0 if scale <= 1.0 else math.sqrt(1.0 + math.log(scale) / math.log(original))
 
 
 PHI4 = ModelConfig(

@@ -1,9 +1,10 @@
-"""Rotary position embedding: half rotation, partial rotary, and longrope."""
+"""Rotary position embedding: half rotation, partial rotary, and frequencies scaled for longer contexts."""
 
 import jax.numpy as jnp
 import numpy as np
 
-from phi4r.model.config import ModelConfig, longrope_attention_factor
+from phi4r.model.config import ModelConfig
+from phi4r.model.rope_scaling import longrope_attention_factor
 from phi4r.typing import Array, Float, Int, typechecked
 
 
@@ -44,7 +45,9 @@ def rotary_angles(
         else:
             is_long = longrope.use == "long"
         frequencies = jnp.where(is_long, long, short)
-        scale = longrope_attention_factor(config.max_positions, longrope.original_max_positions)
+        scale = longrope.attention_factor
+        if scale is None:
+            scale = longrope_attention_factor(config.max_positions, longrope.original_max_positions)
     angles = positions[:, :, None].astype(jnp.float32) * frequencies[None, None, :]
     return jnp.cos(angles) * scale, jnp.sin(angles) * scale
 

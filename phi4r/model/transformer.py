@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from phi4r.model.attention import Tokens, attend
+from phi4r.model.attention import Tokens, attend, attend_paged
 from phi4r.model.config import ModelConfig
-from phi4r.model.int8 import Int8Matrix, take_rows
-from phi4r.model.kv_cache import KVCache
+from phi4r.model.int8 import Int8Matrix, look_up
+from phi4r.model.kv_cache import NO_TOKEN, KVCache
 from phi4r.model.linear import linear, rows_product
 from phi4r.model.lora import Adapter, adapted, declare_adapter
 from phi4r.model.quantized import dense
@@ -55,25 +55,28 @@ class Attention(nn.Module):
     fused: bool
 
     @nn.compact
-    def __call__(self, x, angles, queries, keys, cached):
-        """Returns the attention output and the keys and values, with those of this call written into `cached`.
+    def __call__(self, x, angles, tokens, cache, layer):
+        """Returns the attention output, and the columns of `cache` with the keys and values of this call.
 
         Args:
           x: [B T D].
           angles: (cos, sin) of `rotary_angles`.
-          queries: Tokens of the T queries.
-          keys: Tokens of the S slots of the cache; None for the T tokens themselves.
-          cached: (keys, values, index) of this layer's cache, or None.
+          tokens: Tokens of the T queries.
+          cache: the KVCache that already knows their positions; None where they see each other alone.
+          layer: number of this layer in the cache.
         """
         c = self.config
         q, k, v = self._project(x)
         q, k = rotate(q, *angles), rotate(k, *angles)
         k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B K T H], as attention reads them
-        written = None if cached is None else _write_cache(cached, k, v)
-        if keys is None:
-            mixed = attend(q, k, v, queries, queries, window=c.window, backend=c.attention, whole_rows=True)
+        if cache is None:
+            written = None
+            mixed = attend(q, k, v, tokens, tokens, window=c.window, backend=c.attention)
         else:
-            mixed = attend(q, *written, queries, keys, window=c.window)
+            written = _write_columns(cache, layer, k, v)
+            pages = cache.pages.keys[layer], cache.pages.values[layer]
+            known = pages, cache.table, cache.lengths, written, cache.positions
+            mixed = attend_paged(q, tokens.positions, *known, window=c.window)
         if self.fused:
             o = weight(self, "o", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
             output = rows_product(o, mixed, num_inputs=3)
@@ -99,11 +102,13 @@ class Attention(nn.Module):
         return adapted(x, products, declare_adapter(self, "qkv"))
 
 
-def _write_cache(cached: tuple[Array, Array, Array], k: Array, v: Array) -> tuple[Array, Array]:
-    """Returns keys and values of a layer's cache with the new ones [B K T H] written at its index."""
-    keys, values, index = cached
+def _write_columns(cache: KVCache, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
+    """Returns the columns of a layer with the new keys and values [B K T H]."""
     write = jax.lax.dynamic_update_slice_in_dim
-    return write(keys, k, index, axis=2), write(values, v, index, axis=2)
+    return (
+        write(cache.keys[layer], k, cache.column, axis=2),
+        write(cache.values[layer], v, cache.column, axis=2),
+    )
 
 
 class MLP(nn.Module):
@@ -146,11 +151,11 @@ class Block(nn.Module):
     fused: bool = False
 
     @nn.compact
-    def __call__(self, x, angles, queries, keys, cached):
+    def __call__(self, x, angles, tokens, cache, layer):
         """Adds attention and MLP to the residual stream; see `Attention` for the arguments."""
         x = checkpoint_name(x, BLOCK_INPUT)
         normed = RMSNorm(self.config, name="attn_norm")(x)
-        mixed, written = Attention(self.config, self.fused, name="attn")(normed, angles, queries, keys, cached)
+        mixed, written = Attention(self.config, self.fused, name="attn")(normed, angles, tokens, cache, layer)
         x = constrain(x + mixed, *ACTIVATION)
         x = x + MLP(self.config, self.fused, name="mlp")(RMSNorm(self.config, name="mlp_norm")(x))
         return constrain(x, *ACTIVATION), written
@@ -195,42 +200,35 @@ class Transformer(nn.Module):
         segment_ids: Int[Array, "B T"],
         positions: Int[Array, "B T"],
         cache: KVCache | None = None,
-        *,
-        prefill: bool = False,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """Returns the final hidden states and the cache after these tokens.
+        """Returns the final hidden states, and the cache with these tokens in its next T columns.
 
         Args:
           tokens: token ids.
-          segment_ids: 0 for padding; equal ids in a row attend to each other.
+          segment_ids: 0 for padding; equal ids in a row attend to each other. With a cache a row is one sequence.
           positions: position of each token in its segment.
-          cache: what was seen before, with room for T more tokens; None for a pass without one.
-          prefill: whether the cache is empty, so that the tokens see each other and nothing else.
+          cache: what was seen before; None for a pass without one.
         """
         c = self.config
-        # Columns that lie over the replicas come together first: a look-up cannot trade them for divided rows.
-        embedding = self.embedding
-        if not isinstance(embedding, Int8Matrix):
-            embedding = constrain(embedding, "vocab", "act_embed")
-        x = take_rows(embedding, tokens, c.dtype)
-        x = constrain(x, *ACTIVATION)
-        angles = rotary_angles(positions, c, longest=None if cache is None else cache.capacity)
+        x = constrain(look_up(self.embedding, tokens, c.dtype), *ACTIVATION)
+        angles = rotary_angles(positions, c, longest=None if cache is None else cache.longest)
         now = Tokens(segment_ids, positions)
         if not self.unrolled:
             if cache is not None:
                 raise ValueError("the stacked layout takes no cache: unroll the parameters (phi4r.model.layouts).")
             x, _ = self.layers(x, angles, now, None, None)
             return self.final_norm(x), None
-        slots = None if cache is None else _write_slots(cache, *now)
-        keys = None if prefill else slots
+        if cache is not None:
+            held = jnp.where(segment_ids > 0, positions, NO_TOKEN)
+            known = jax.lax.dynamic_update_slice_in_dim(cache.positions, held, cache.column, axis=1)
+            cache = cache.replace(positions=known)
         written = []
         for index, layer in enumerate(self.layers):
-            cached = None if cache is None else (cache.keys[index], cache.values[index], cache.index)
-            x, layer_written = layer(x, angles, now, keys, cached)
-            written.append(layer_written)
+            x, columns = layer(x, angles, now, cache, index)
+            written.append(columns)
         if cache is not None:
-            new_keys, new_values = zip(*written, strict=True)
-            cache = KVCache(new_keys, new_values, *slots, cache.index + tokens.shape[1])
+            keys, values = zip(*written, strict=True)
+            cache = cache.replace(keys=keys, values=values, column=cache.column + tokens.shape[1])
         return self.final_norm(x), cache
 
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
@@ -290,15 +288,6 @@ def weight(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str
 def _normal(config: ModelConfig, axes: tuple[str, ...]):
     """Returns the initializer of weights: normal with the model's standard deviation."""
     return nn.with_logical_partitioning(nn.initializers.normal(config.init_std), axes)
-
-
-def _write_slots(cache: KVCache, segment_ids: Array, positions: Array) -> Tokens:
-    """Returns segment ids and positions of the slots after writing those of the new tokens."""
-
-    def write(slots: Array, new: Array) -> Array:
-        return jax.lax.dynamic_update_slice_in_dim(slots, new, cache.index, axis=1)
-
-    return Tokens(write(cache.segment_ids, segment_ids), write(cache.positions, positions))
 
 
 # Parameters

@@ -1,6 +1,6 @@
 """Sampling from the model, in one jitted program."""
 
-from phi4r.sampling.decode import FINISH_LENGTH, FINISH_STOP, Samples
+from phi4r.sampling.samples import FINISH_LENGTH, FINISH_STOP, Samples
 from phi4r.sampling.logits import SamplingParams
 from phi4r.sampling.sampler import Sampler, SamplerSettings
 

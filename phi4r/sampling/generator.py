@@ -7,7 +7,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from phi4r.sampling.decode import FINISH_STOP
+from phi4r.sampling.samples import FINISH_STOP
 from phi4r.sampling.logits import SamplingParams
 from phi4r.sampling.sampler import Sampler
 from phi4r.text.chat import Chat

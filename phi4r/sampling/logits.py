@@ -1,4 +1,4 @@
-"""From logits to the next token: temperature, top-k and top-p as pure functions of traced values."""
+"""From logits to the next token: temperature, top-k, top-p and min-p as pure functions of traced values."""
 
 import flax.struct
 import jax
@@ -14,7 +14,9 @@ class SamplingParams:
     temperature: Array | float = 1.0  # [] float32; 0 means greedy
     top_k: Array | int = 0  # [] int32; 0 means all
     top_p: Array | float = 1.0  # [] float32 in (0, 1]; 1 means all
+    min_p: Array | float = 0.0  # [] float32 in [0, 1): least probability as a share of the likeliest token's; 0 for all
     max_tokens: Array | int = 2**31 - 1  # [] int32, the end token included; at most the sampler's max_response
+    max_thought: Array | int = 2**31 - 1  # [] int32: tokens after which an open thought is closed by force
 
 
 @typechecked
@@ -38,32 +40,48 @@ def keep_top_p(logits: Float[Array, "B V"], top_p: Float[Array, ""]) -> Float[Ar
 
 
 @typechecked
+def keep_min_p(logits: Float[Array, "B V"], min_p: Float[Array, ""]) -> Float[Array, "B V"]:
+    """Returns the logits of tokens with at least `min_p` times the probability of the likeliest; the others at -inf."""
+    # The threshold of 0 is -inf: everything stays.
+    threshold = jnp.max(logits, axis=-1, keepdims=True) + jnp.log(min_p)
+    return jnp.where(logits >= threshold, logits, -jnp.inf)
+
+
+@typechecked
 def choose_tokens(
-    logits: Float[Array, "B V"], keys: Array, params: SamplingParams
-) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+    logits: Float[Array, "B V"], keys: Array, params: SamplingParams, forced: Int[Array, "B"] | None = None
+) -> tuple[Int[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
     """Draws one token for every row.
 
     Args:
       logits: float32.
       keys: [B] random keys, one a row, so that a row's tokens do not depend on its neighbours.
       params: traced sampling parameters.
+      forced: the token to take whatever the logits say; negative to draw one.
 
     Returns:
-      The tokens and their log-probabilities under softmax(logits / temperature), before top-k and top-p, which is what
-      `token_logprobs` gives for the same temperature; at temperature 0 they are those of temperature 1.
+      The tokens; their log-probabilities under softmax(logits / temperature), before any filter, which is what
+      `token_logprobs` gives for the same temperature; and the entropy of that distribution in nats. At temperature 0
+      both are those of temperature 1.
     """
     temperature = jnp.asarray(params.temperature, jnp.float32)
     top_k, top_p = jnp.asarray(params.top_k, jnp.int32), jnp.asarray(params.top_p, jnp.float32)
+    min_p = jnp.asarray(params.min_p, jnp.float32)
     greedy = temperature <= 0.0
     scaled = logits / jnp.where(greedy, 1.0, temperature)
 
     def draw(scaled: Array) -> Array:
-        # Sorting 100k logits is dear, so the filters run only where they are on; top-p looks at what top-k left.
+        # Sorting 100k logits is dear, so the filters run only where they are on; each looks at what the last one left.
         filtered = jax.lax.cond(top_k > 0, lambda x: keep_top_k(x, top_k), lambda x: x, scaled)
         filtered = jax.lax.cond(top_p < 1.0, lambda x: keep_top_p(x, top_p), lambda x: x, filtered)
+        filtered = keep_min_p(filtered, min_p)
         noise = jax.vmap(lambda key: jax.random.gumbel(key, (logits.shape[-1],)))(keys)
         return jnp.argmax(filtered + noise, axis=-1)
 
     tokens = jax.lax.cond(greedy, lambda x: jnp.argmax(x, axis=-1), draw, scaled).astype(jnp.int32)
+    if forced is not None:
+        tokens = jnp.where(forced >= 0, forced, tokens)
     chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0]
-    return tokens, chosen - jax.nn.logsumexp(scaled, axis=-1)
+    normalizer = jax.nn.logsumexp(scaled, axis=-1)
+    mean = jnp.sum(jnp.exp(scaled - normalizer[:, None]) * scaled, axis=-1)
+    return tokens, chosen - normalizer, normalizer - mean

@@ -90,7 +90,7 @@ def test_what_does_not_fit_into_the_limit_is_truncated_and_wrong(settings, tmp_p
 
 def test_the_mesh_and_the_size_of_waves_do_not_change_the_answers(settings, tmp_path):
     spread = dataclasses.replace(settings, mesh=MeshSettings(data=2, fsdp=2, tensor=2))
-    waves = dataclasses.replace(settings, sampler=dataclasses.replace(settings.sampler, rows_per_wave=2))
+    waves = dataclasses.replace(settings, sampler=dataclasses.replace(settings.sampler, num_slots=2))
     results = [run_evaluate(s, tmp_path / str(i)) for i, s in enumerate((settings, spread, waves))]
     assert results[0] == results[1] == results[2]
 

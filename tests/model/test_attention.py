@@ -100,7 +100,7 @@ def output_and_gradients(inputs, **kwargs):
 def test_blocks_of_queries_equal_one_block_and_so_do_their_gradients(monkeypatch, block):
     whole = output_and_gradients(random_inputs(), window=4)
     monkeypatch.setattr(dense, "QUERY_BLOCK", block)
-    in_parts = output_and_gradients(random_inputs(), window=4, backend="dense", whole_rows=True)
+    in_parts = output_and_gradients(random_inputs(), window=4, backend="dense")
     for expected, part in zip(whole, in_parts, strict=True):
         np.testing.assert_allclose(part, expected, atol=2e-6, rtol=0)
 

@@ -109,7 +109,7 @@ def test_parts_of_rows_on_several_devices_equal_whole_rows(small_blocks, shards)
     order = zigzag_order(64, shards)
     inputs = [jnp.take(x, order, axis=axis) for x, axis in zip(inputs, (1, 2, 2), strict=True)]
     mesh = make_mesh(MeshSettings(fsdp=8 // shards // 2, tensor=2, context=shards), heads=(KV_HEADS, QUERIES))
-    kernel = functools.partial(attend, backend="blockwise", whole_rows=True)
+    kernel = functools.partial(attend, backend="blockwise")
     with jax.set_mesh(mesh):
         where = jax.device_put(Tokens(*(x[:, order] for x in where)), token_sharding(mesh))
         result = output_and_gradients(kernel, inputs, where, order)

@@ -106,7 +106,7 @@ def test_parts_of_rows_on_several_devices_are_those_of_whole_rows(small_blocks, 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(inputs):
-        out = attend(*inputs, placed, placed, backend="triton", whole_rows=True)
+        out = attend(*inputs, placed, placed, backend="triton")
         out = jnp.where((placed.segment_ids > 0)[:, :, None, None, None], out, 0.0)
         return jnp.sum(out * target), out
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from phi4r.model.config import PHI4_REASONING, LongRope, ModelConfig, longrope_attention_factor
+from phi4r.model.config import PHI4_REASONING, ModelConfig
 from phi4r.model.rope import inverse_frequencies, rotary_angles, rotate
+from phi4r.model.rope_scaling import LongRope, longrope_attention_factor
 
 SHAPE = dict(vocab_size=7, num_layers=1, embed_dim=8, num_heads=1, num_kv_heads=1, head_dim=8, mlp_dim=8)
 LONGROPE = LongRope(short_factor=(1.0, 2.0, 1.0), long_factor=(1.0, 4.0, 8.0), original_max_positions=16)

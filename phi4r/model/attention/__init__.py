@@ -2,5 +2,6 @@
 
 from phi4r.model.attention.attend import attend
 from phi4r.model.attention.mask import Tokens, visible
+from phi4r.model.attention.paged import attend_paged
 
-__all__ = ["Tokens", "attend", "visible"]
+__all__ = ["Tokens", "attend", "attend_paged", "visible"]

@@ -41,9 +41,12 @@ def attend(
     *,
     window: int | None = None,
     backend: Attention = "auto",
-    whole_rows: bool = False,
 ) -> Float[Array, "B T K Q H"]:
     """softmax(q k^T / sqrt(H)) v over the visible keys (`phi4r.model.attention.mask.visible`); float32 softmax.
+
+    The keys are those of the query tokens, with positions that rise along each segment. On a mesh with `context` > 1
+    they are in zigzag order (`phi4r.sharding`); else no query sees a key to its right. A cache has a function of its
+    own (`phi4r.model.attention.paged`).
 
     Args:
       query: rotated queries.
@@ -52,15 +55,11 @@ def attend(
       queries: segment and position of every query.
       keys: the same of every key.
       window: how many last positions a query sees, itself included; None for all.
-      backend: for whole rows; a cache is always attended to by the dense one.
-      whole_rows: whether the keys are those of the query tokens, with positions that rise along each segment. On a
-        mesh with `context` > 1 they are in zigzag order (`phi4r.sharding`); else no query sees a key to its right.
+      backend: which one.
 
     Raises:
       UserError: where the named backend cannot honour the input.
     """
-    if not whole_rows:
-        return attend_dense(query, key, value, queries, keys, window=window)
     mesh = jax.sharding.get_abstract_mesh()
     shards = mesh.shape.get("context", 1)
     chosen = choose_backend(backend, device_in_use().platform, key.shape[2], window)
