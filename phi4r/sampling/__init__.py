@@ -1,7 +1,7 @@
 """Sampling from the model, in one jitted program."""
 
-from phi4r.sampling.samples import FINISH_LENGTH, FINISH_STOP, Samples
 from phi4r.sampling.logits import SamplingParams
 from phi4r.sampling.sampler import Sampler, SamplerSettings
+from phi4r.sampling.samples import FINISH_LENGTH, FINISH_STOP, Samples
 
 __all__ = ["FINISH_LENGTH", "FINISH_STOP", "Sampler", "SamplerSettings", "Samples", "SamplingParams"]

@@ -1,27 +1,38 @@
 """Generators: conversations in, texts out, whatever stands behind. What evaluation and curation ask."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
 import numpy as np
 
-from phi4r.sampling.samples import FINISH_STOP
 from phi4r.sampling.logits import SamplingParams
-from phi4r.sampling.sampler import Sampler
+from phi4r.sampling.sampler import OnTokens, Sampler
 from phi4r.text.chat import Chat
+from phi4r.text.streaming import StopStrings
 from phi4r.text.template import Message
 from phi4r.typing import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """One answer: its text (special tokens dropped, but for the thought's tags), tokens, and "stop" or "length"."""
+    """One answer.
+
+    Attributes:
+      text: special tokens dropped, but for the thought's tags; it ends before a stop string.
+      num_tokens: that were drawn, those of the end or of a stop string included.
+      finish_reason: "stop" where the model ended or a stop string was drawn, "length" where it was cut off.
+    """
 
     text: str
     num_tokens: int
     finish_reason: str
+
+
+# Called as soon as an answer is finished, while others are still drawn: (row, the answer). Row i * num_samples + g is
+# sample g of conversation i.
+OnCompletion = Callable[[int, Completion], None]
 
 
 class Generator(Protocol):
@@ -41,38 +52,74 @@ class SamplerGenerator:
       sampler: fixed shapes and compiled programs.
       unrolled: `sampler.unroll(params)`.
       chat: renders conversations to prompt ids, and decodes.
-      sampling: temperature and so on.
+      sampling: temperature and so on; its `max_thought` needs a sampler that knows the token which ends a thought.
+      stop: strings at which an answer ends.
     """
 
     sampler: Sampler
     unrolled: Params
     chat: Chat
     sampling: SamplingParams
+    stop: tuple[str, ...] = ()
 
     def __call__(
-        self, conversations: Sequence[Sequence[Message]], *, num_samples: int, seed: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        num_samples: int,
+        seed: int,
+        prompt_ids: Sequence[int] | None = None,
+        on_tokens: OnTokens | None = None,
+        on_completion: OnCompletion | None = None,
     ) -> list[list[Completion]]:
-        """Returns `num_samples` completions of each conversation."""
-        prompts = [self.chat.prompt_ids(messages) for messages in conversations]
-        samples = self.sampler.sample(
-            self.unrolled, prompts, jax.random.key(seed), num_samples=num_samples, sampling=self.sampling
+        """Answers conversations.
+
+        Args:
+          conversations: what is asked.
+          num_samples: answers to each.
+          seed: with `prompt_ids` it decides every answer, whatever else is asked.
+          prompt_ids: stable number of each conversation; default 0, 1, 2, ...
+          on_tokens: called for every answer with the tokens of each burst of the sampler.
+          on_completion: called for every answer when it is finished.
+
+        Returns:
+          `num_samples` completions of each conversation.
+        """
+        stop = StopStrings(self.chat.tokenizer, self.stop)
+        completions: dict[int, Completion] = {}
+
+        def finish(row: int, tokens: np.ndarray, stopped: bool) -> None:
+            text = stop.cut(_response_text(tokens.tolist(), self.chat))
+            completions[row] = Completion(text, len(tokens), "stop" if stopped else "length")
+            if on_completion is not None:
+                on_completion(row, completions[row])
+
+        self.sampler.sample(
+            self.unrolled,
+            [self.chat.prompt_ids(messages) for messages in conversations],
+            jax.random.key(seed),
+            prompt_ids=prompt_ids,
+            num_samples=num_samples,
+            sampling=self.sampling,
+            on_tokens=on_tokens,
+            on_finished=finish,
+            find_stop=stop.find if self.stop else None,
         )
-        completions = [
-            Completion(text, int(length), "stop" if reason == FINISH_STOP else "length")
-            for text, length, reason in zip(
-                decode_responses(samples, self.chat), samples.lengths, samples.finish_reason, strict=True
-            )
+        return [
+            [completions[row] for row in range(first, first + num_samples)]
+            for first in range(0, len(completions), num_samples)
         ]
-        return [completions[i : i + num_samples] for i in range(0, len(completions), num_samples)]
 
 
 def decode_responses(samples, chat: Chat) -> list[str]:
     """Returns the text of every response, with the thought's tags and without the end token."""
-    tokenizer = chat.tokenizer
-    texts = []
-    for tokens, mask in zip(np.asarray(samples.tokens), np.asarray(samples.response_mask), strict=True):
-        ids = [int(token) for token in tokens[mask]]
-        if ids and ids[-1] == tokenizer.eos_id:
-            ids.pop()
-        texts.append(tokenizer.decode(ids))
-    return texts
+    return [
+        _response_text(tokens[mask].tolist(), chat)
+        for tokens, mask in zip(np.asarray(samples.tokens), np.asarray(samples.response_mask), strict=True)
+    ]
+
+
+def _response_text(ids: list[int], chat: Chat) -> str:
+    if ids and ids[-1] == chat.tokenizer.eos_id:
+        ids = ids[:-1]
+    return chat.tokenizer.decode(ids)

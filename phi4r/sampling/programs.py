@@ -1,7 +1,7 @@
 """The jitted programs of the sampler: a chunk of prompts, copies of pages, and a burst of decode steps.
 
-None of them knows how long sequences are: lengths, pages, limits and sampling parameters are traced. A program takes the
-pool of pages and gives it back (donate it), reads it all the while, and writes it once, at its end.
+None of them knows how long sequences are: lengths, pages, limits and sampling parameters are traced. A program takes
+the pool of pages and gives it back (donate it), reads it all the while, and writes it once, at its end.
 """
 
 import flax.struct

@@ -15,7 +15,7 @@ from phi4r.typing import Array
 
 
 @dataclasses.dataclass(eq=False)
-class Sequence:
+class Response:
     """One response that is being drawn."""
 
     row: int  # number of the response in the batch
@@ -42,10 +42,10 @@ class Sequence:
 
 @dataclasses.dataclass(eq=False)
 class Group:
-    """Sequences that begin with the same tokens, which are prefilled once."""
+    """Responses that begin with the same tokens, which are prefilled once."""
 
     tokens: list[int]  # what is prefilled: all that the members have in common but the last token
-    members: collections.deque[Sequence]
+    members: collections.deque[Response]
     pages: list[int] = dataclasses.field(default_factory=list)
     filled: int = 0  # tokens in pages
 
@@ -102,7 +102,7 @@ class Books:
         """
         self.pool = PagePool(num_pages, page_size)
         self.num_slots = num_slots
-        self.running: list[Sequence] = []  # in the order in which they began
+        self.running: list[Response] = []  # in the order in which they began
         self.groups: list[Group] = []  # that have pages, and members that wait
         self.evicted: collections.deque[Group] = collections.deque()
         self.num_evictions = 0
@@ -160,7 +160,7 @@ class Books:
             if sequence in self.running:
                 sequence.pages += self.pool.take(missing)
 
-    def finish(self, sequence: Sequence) -> None:
+    def finish(self, sequence: Response) -> None:
         """Frees the slot and the pages of a sequence."""
         self.running.remove(sequence)
         self.pool.release(sequence.pages)

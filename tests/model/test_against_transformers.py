@@ -10,9 +10,9 @@ import pytest
 
 from phi4r.checkpoint.release import load_hf_folder
 from phi4r.model.config import ModelConfig
-from phi4r.model.kv_cache import empty_cache
 from phi4r.model.layouts import unroll_params
 from phi4r.model.transformer import Transformer, unembed
+from tests.model.caches import empty_cache
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -15,20 +15,20 @@ from phi4r.sharding import MeshSettings, make_mesh
 
 CONFIG = ModelConfig(
     vocab_size=64,
-    num_layers=2,
+    num_layers=1,
     embed_dim=32,
     num_heads=8,
     num_kv_heads=2,
     head_dim=8,
     mlp_dim=48,
-    init_std=0.2,
+    init_std=0.1,
 )
 TIED = CONFIG.replace(tied_embeddings=True)
 
 
 @functools.cache
 def params_of(config):
-    return init_params(config, jax.random.key(0))
+    return jax.jit(functools.partial(init_params, config))(jax.random.key(0))
 
 
 def unrolled_of(config, weights):
@@ -113,11 +113,11 @@ def test_every_matrix_is_a_byte_a_weight_and_close(config):
 def test_adapters_stay_as_they_are():
     config = CONFIG.replace(lora=Lora(rank=4, alpha=8.0))
     whole, small = unrolled_of(config, "float"), unrolled_of(config, "int8")
-    np.testing.assert_array_equal(
-        small["layers_1"]["mlp"]["gate_up_lora_a"], whole["layers_1"]["mlp"]["gate_up_lora_a"]
-    )
-    difference = logprobs_of(config, small, TOKENS) - logprobs_of(config, whole, TOKENS)
-    assert float(jnp.abs(difference).max()) < 0.1
+    adapters = [name for name in whole["layers_0"]["mlp"] if "_lora_" in name]
+    assert len(adapters) == 5
+    for name in adapters:
+        assert small["layers_0"]["mlp"][name].dtype == jnp.float32
+        np.testing.assert_array_equal(small["layers_0"]["mlp"][name], whole["layers_0"]["mlp"][name])
 
 
 def test_tensor_shards_divide_values_and_scales_alike():

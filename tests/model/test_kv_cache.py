@@ -7,9 +7,11 @@ import pytest
 
 from phi4r.model.config import PHI4, LongRope, ModelConfig
 from phi4r.model.inputs import segment_positions
-from phi4r.model.kv_cache import empty_cache
+from phi4r.model.kv_cache import NO_TOKEN, copy_pages, empty_pages, open_cache, write_pages
 from phi4r.model.layouts import unroll_params
 from phi4r.model.transformer import Transformer, init_params, unembed
+from phi4r.sharding import MeshSettings, make_mesh
+from tests.model.caches import empty_cache
 
 CONFIG = ModelConfig(
     vocab_size=61, num_layers=2, embed_dim=32, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=48, init_std=0.2
@@ -58,13 +60,14 @@ def run_in_chunks(config, rows, chunks):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cached_logits_equal_those_of_one_pass_in_any_chunks(shape, chunks):
     config, rows = SHAPES[shape], padded_rows()
-    # A cache of 21 slots is past the original length of 15: so must be the pass that it is compared with.
+    # A cache of 21 tokens is past the original length of 15: so must be the pass that it is compared with.
     whole, _ = logits_and_cache(config.for_length(CAPACITY), params_of(config), rows, None)
     cached, cache = run_in_chunks(config, rows, chunks)
     real = np.asarray(rows[1]) > 0
     np.testing.assert_allclose(cached[real], whole[real], atol=1e-5, rtol=0)
-    assert int(cache.index) == LENGTH
-    np.testing.assert_array_equal(cache.segment_ids, np.pad(rows[1], [(0, 0), (0, CAPACITY - LENGTH)]))
+    assert int(cache.column) == LENGTH
+    places = np.where(rows[1], rows[2], NO_TOKEN)
+    np.testing.assert_array_equal(cache.positions, np.pad(places, [(0, 0), (0, 5)], constant_values=NO_TOKEN))
 
 
 def test_a_row_does_not_depend_on_its_neighbours():
@@ -74,7 +77,68 @@ def test_a_row_does_not_depend_on_its_neighbours():
     np.testing.assert_allclose(together[1:2, 3:], alone[:, 3:], atol=1e-5, rtol=0)
 
 
-def test_the_cache_of_phi_4_has_200_kib_a_token():
-    cache = jax.eval_shape(lambda: empty_cache(PHI4, batch=2, capacity=100))
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((cache.keys, cache.values)))
+def whole_rows():
+    """Four rows of 16 tokens, of which 16, 3, 9 and 1 are real, without padding on the left."""
+    tokens = jax.random.randint(jax.random.key(3), (4, LENGTH), 0, CONFIG.vocab_size)
+    segments = (jnp.arange(LENGTH)[None] < jnp.asarray([16, 3, 9, 1])[:, None]).astype(jnp.int32)
+    return tokens, segments, jnp.broadcast_to(jnp.arange(LENGTH), (4, LENGTH))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def run_chunk(config, params, pages, table, lengths, rows):
+    """Returns logits of a chunk of rows, and the pages with it."""
+    cache = open_cache(pages, table, lengths, columns=rows[0].shape[1], longest=CAPACITY)
+    hidden, cache = Transformer(config, unrolled=True).apply({"params": params}, *rows, cache)
+    return unembed(hidden, params), write_pages(cache)
+
+
+def run_in_pages(config, rows, chunks, page_size, params=None):
+    """Returns logits [B T V] of rows that go through the pages in chunks; the pages of a row lie in any order."""
+    num = -(-LENGTH // page_size)
+    order = np.random.default_rng(0).permutation(np.arange(1, 4 * num + 1)).reshape(4, num)
+    table = jnp.asarray(order if jax.sharding.get_abstract_mesh().empty else 1 + np.arange(num)[None].repeat(4, 0))
+    pages = empty_pages(config, num_pages=4 * num + 4, page_size=page_size)
+    logits, start = [], 0
+    lengths = jnp.sum(rows[1], axis=1)
+    for size in chunks:
+        chunk = [x[:, start : start + size] for x in rows]
+        params = params_of(config) if params is None else params
+        out, pages = run_chunk(config, params, pages, table, jnp.minimum(lengths, start), chunk)
+        logits.append(out)
+        start += size
+    return jnp.concatenate(logits, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "page_size"), [([16], 4), ([1] * 16, 8), ([8, 1, 1, 5, 1], 4), ([5, 11], 3)], ids=str
+)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_through_pages_equal_those_of_one_pass(shape, chunks, page_size):
+    config, rows = SHAPES[shape], whole_rows()
+    whole, _ = logits_and_cache(config.for_length(CAPACITY), params_of(config), rows, None)
+    real = np.asarray(rows[1]) > 0
+    np.testing.assert_allclose(run_in_pages(config, rows, chunks, page_size)[real], whole[real], atol=1e-5, rtol=0)
+
+
+def test_pages_are_counted_within_each_part_of_the_batch():
+    rows = whole_rows()
+    expected = run_in_pages(CONFIG, rows, [8, 8], 4)
+    mesh = make_mesh(MeshSettings(fsdp=4, tensor=2), heads=CONFIG.heads)
+    with jax.set_mesh(mesh):
+        got = run_in_pages(CONFIG, rows, [8, 8], 4)
+    real = np.asarray(rows[1]) > 0
+    np.testing.assert_allclose(got[real], expected[real], atol=1e-5, rtol=0)
+
+
+def test_a_copied_page_holds_what_the_first_held_and_the_others_stay():
+    pages = empty_pages(CONFIG, num_pages=4, page_size=2)
+    pages = jax.tree.map(lambda x: x + jnp.arange(4.0)[:, None, None, None], pages)
+    copied = copy_pages(pages, jnp.asarray([3, 0]), jnp.asarray([1, 0]))
+    for leaf in jax.tree.leaves(copied):
+        np.testing.assert_array_equal(leaf[:, 0, 0, 0], [0, 3, 2, 3])
+
+
+def test_a_page_of_phi_4_has_200_kib_a_token():
+    pages = jax.eval_shape(lambda: empty_pages(PHI4, num_pages=2, page_size=100))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pages))
     assert held == 2 * 100 * 200 * 1024 == PHI4.kv_cache_bytes(200)

@@ -9,7 +9,6 @@ import pytest
 from phi4r.errors import UserError
 from phi4r.model.config import PHI4, ModelConfig
 from phi4r.model.inputs import make_token_batch
-from phi4r.model.kv_cache import empty_cache
 from phi4r.model.layouts import unroll_params
 from phi4r.model.logprobs import token_logprobs
 from phi4r.model.lora import (
@@ -27,6 +26,7 @@ from phi4r.planning.devices import topology_devices
 from phi4r.planning.flops import count_flops
 from phi4r.planning.topologies import parse_topology
 from phi4r.sharding import MeshSettings, make_mesh, param_shardings
+from tests.model.caches import empty_cache
 
 CONFIG = ModelConfig(
     vocab_size=64,

@@ -9,7 +9,8 @@ from phi4r.model.layouts import unroll_params
 from phi4r.model.logprobs import token_logprobs
 from phi4r.model.lora import Lora, init_adapter, join_adapter, split_adapter
 from phi4r.model.quantized import abstract_quantized, block_size, dense, quantize_base
-from phi4r.model.transformer import Transformer, abstract_params, init_params
+from phi4r.model.transformer import Transformer, abstract_params, init_params, param_axes
+from phi4r.sharding import MeshSettings, make_mesh, param_shardings
 
 # Appendix E of the QLoRA paper.
 NF4 = [
@@ -168,6 +169,24 @@ def test_one_layer_at_a_time_becomes_numbers(kind):
     adapters = 4 * sum(leaf.size for leaf in jax.tree.leaves(adapter))
     # float32 and bfloat16 of the matrices of a layer: far from the 10 that the whole base would be
     assert temporaries(abstract_quantized(base, kind)) - temporaries(base) < 4 * layer + adapters
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_parts_of_a_matrix_become_numbers_where_they_are(kind):
+    config = CONFIG.replace(lora=None)
+    mesh = make_mesh(MeshSettings(data=1, fsdp=2, tensor=4), heads=config.heads)
+    shapes = abstract_params(config)
+    sharded = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        param_shardings(mesh, param_axes(config), shapes),
+    )
+    stored = abstract_quantized(sharded, kind)["layers"]
+    names = [(part, name) for part in ("attn", "mlp") for name in stored[part]]
+    spread = {key: sharded["layers"][key[0]][key[1]].sharding for key in names}
+    become = jax.jit(lambda layers: {(a, b): dense(layers[a][b], "bfloat16") for a, b in names}, out_shardings=spread)
+    text = become.lower(stored).compile().as_text()
+    assert "all-gather" not in text and "all-to-all" not in text and "collective-permute" not in text
 
 
 def test_decoding_sees_the_numbers_of_training(small):

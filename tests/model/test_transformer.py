@@ -7,9 +7,9 @@ import pytest
 
 from phi4r.model.config import PHI4, ModelConfig
 from phi4r.model.inputs import segment_positions
-from phi4r.model.kv_cache import empty_cache
 from phi4r.model.layouts import unroll_params
 from phi4r.model.transformer import Transformer, abstract_params, init_params, param_axes, unembed
+from tests.model.caches import empty_cache
 
 CONFIG = ModelConfig(
     vocab_size=61,

@@ -11,7 +11,7 @@ from phi4r.model.transformer import init_params
 from phi4r.sampling import Sampler, SamplerSettings
 from phi4r.typing import Params
 
-EOS, PAD = 3, 0
+EOS, PAD, END_THINK = 3, 0, 2
 PROMPTS = [[5, 6], [7], [8, 9, 10, 11, 12], [4, 4, 4], [13, 14, 15, 16], [17], [6, 5], [9, 18, 4]]
 
 
@@ -21,10 +21,10 @@ class Policy(NamedTuple):
     config: ModelConfig
     params: Params
 
-    def sampler(self, *, prompt_length=6, max_response=10, rows_per_wave=None, tensor=None, mesh=None) -> Sampler:
-        """A sampler of this model."""
-        settings = SamplerSettings(prompt_length, max_response, rows_per_wave, tensor)
-        return Sampler(self.config, settings, eos_ids=[EOS], pad_id=PAD, mesh=mesh)
+    def sampler(self, *, prompt_length=6, max_response=10, mesh=None, **settings) -> Sampler:
+        """A sampler of this model, with pages and bursts that are small against its responses."""
+        settings = SamplerSettings(prompt_length, max_response, **{"page_size": 4, "burst": 3, **settings})
+        return Sampler(self.config, settings, eos_ids=[EOS], pad_id=PAD, end_think_id=END_THINK, mesh=mesh)
 
 
 @pytest.fixture(scope="session")

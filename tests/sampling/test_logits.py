@@ -78,7 +78,8 @@ def test_top_p_looks_at_what_top_k_left():
 def draw(logits, num, **params):
     """Draws `num` tokens from one row of logits; returns tokens and log-probabilities."""
     keys = jax.random.split(jax.random.key(7), num)
-    tokens, logprobs = choose_tokens(jnp.broadcast_to(logits, (num, logits.shape[1])), keys, SamplingParams(**params))
+    rows = jnp.broadcast_to(logits, (num, logits.shape[1]))
+    tokens, logprobs, _ = choose_tokens(rows, keys, SamplingParams(**params))
     return np.asarray(tokens), np.asarray(logprobs)
 
 
@@ -103,6 +104,29 @@ def test_frequencies_under_top_k_are_the_renormalised_ones():
     assert stats.chisquare(observed[[0, 3, 4]], 10_000 * weights / weights.sum()).pvalue > 1e-3
 
 
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest():
+    """Shares of the likeliest: e^-0.5 = 0.61, e^-1.3 = 0.27, e^-2 = 0.14, e^-2.5 = 0.08, e^-3 = 0.05."""
+    for min_p, expected in [(0.0, range(6)), (0.1, [0, 1, 3, 4]), (0.2, [0, 3, 4]), (0.7, [4])]:
+        assert set(draw(LOGITS, 2000, min_p=min_p)[0]) == set(expected)
+
+
+def test_the_entropy_is_that_of_the_tempered_softmax_in_nats():
+    logits = jnp.log(jnp.asarray([[0.5, 0.25, 0.25], [1e-30, 1.0, 1e-30]]))
+    *_, entropies = choose_tokens(logits, jax.random.split(jax.random.key(0)), SamplingParams(top_k=1))
+    np.testing.assert_allclose(entropies, [1.5 * np.log(2), 0.0], atol=1e-6)
+
+
+def test_a_forced_token_has_the_log_probability_it_would_have_drawn():
+    logits = jnp.log(jnp.asarray([[0.5, 0.25, 0.25], [0.125, 0.875, 0.0]]))
+    keys = jax.random.split(jax.random.key(0))
+    for params in (SamplingParams(), SamplingParams(temperature=0.0)):
+        tokens, logprobs, _ = choose_tokens(logits, keys, params, jnp.asarray([2, 0]))
+        assert tokens.tolist() == [2, 0]
+        np.testing.assert_allclose(logprobs, np.log([0.25, 0.125]), rtol=1e-6)
+        free, *_ = choose_tokens(logits, keys, params)
+        assert choose_tokens(logits, keys, params, jnp.asarray([-1, -1]))[0].tolist() == free.tolist()
+
+
 def test_log_probabilities_are_of_the_tempered_softmax_before_top_k_and_top_p():
     tokens, logprobs = draw(LOGITS, 100, temperature=0.8, top_k=2, top_p=0.9)
     scaled = np.asarray(LOGITS[0], np.float64) / 0.8
@@ -120,7 +144,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
     logits = jax.random.normal(jax.random.key(0), (6, 11))
     keys = jax.random.split(jax.random.key(1), 6)
     params = SamplingParams(temperature=1.3, top_p=0.9)
-    together, _ = jax.jit(choose_tokens)(logits, keys, params)
+    together, *_ = jax.jit(choose_tokens)(logits, keys, params)
     alone = jax.jit(choose_tokens)
     apart = [int(alone(logits[i : i + 1], keys[i : i + 1], params)[0][0]) for i in (3, 0, 5)]
     assert apart == [int(together[i]) for i in (3, 0, 5)]

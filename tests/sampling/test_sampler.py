@@ -1,4 +1,4 @@
-"""What a sample does not depend on: waves, neighbours, order, padding, devices."""
+"""What a sample does not depend on: slots, pages, neighbours, order, padding, devices."""
 
 import jax
 import numpy as np
@@ -7,10 +7,10 @@ import pytest
 from phi4r.errors import UserError
 from phi4r.metrics.throughput import CompileCounter
 from phi4r.model.transformer import param_axes
-from phi4r.sampling import FINISH_LENGTH, SamplingParams
+from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, SamplingParams
 from phi4r.sharding import MeshSettings, make_mesh, param_shardings
 
-from .conftest import PROMPTS
+from .conftest import END_THINK, PROMPTS
 
 KEY = jax.random.key(11)
 G = 3
@@ -23,7 +23,7 @@ def responses(samples) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def whole(sampler, unrolled):
-    """All prompts in one wave."""
+    """All responses decoded together."""
     return sampler.sample(unrolled, PROMPTS, KEY, num_samples=G)
 
 
@@ -41,11 +41,86 @@ def test_the_samples_of_a_group_differ(whole):
     assert all(len({tuple(r) for r in group}) > 1 for group in groups)
 
 
-@pytest.mark.parametrize("rows_per_wave", [1, 10])
-def test_waves_change_nothing(policy, unrolled, whole, rows_per_wave):
-    # 1 row: a group at a time all the same; 10: three groups, and a last wave with a dummy.
-    sampler = policy.sampler(rows_per_wave=rows_per_wave)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_slots": 1},
+        {"num_slots": 4, "burst": 1},
+        {"num_slots": 64, "page_size": 64, "burst": 32},
+        {"num_slots": 7, "page_size": 3, "burst": 4},
+    ],
+    ids=str,
+)
+def test_slots_pages_and_bursts_change_nothing(policy, unrolled, whole, settings):
+    assert_same(policy.sampler(**settings).sample(unrolled, PROMPTS, KEY, num_samples=G), whole)
+
+
+def test_sequences_that_lose_their_pages_go_on_later_as_if_nothing_had_been(policy, unrolled, whole):
+    sampler = policy.sampler(num_slots=9, cache_tokens=4 * 8)
     assert_same(sampler.sample(unrolled, PROMPTS, KEY, num_samples=G), whole)
+    assert sampler.stats.evictions > 3
+
+
+def test_long_prompts_are_prefilled_in_chunks_while_others_are_decoded(policy, unrolled, monkeypatch):
+    prompts = [[4 + i % 15 for i in range(length)] for length in (40, 3, 64, 1, 17, 33)]
+    whole = policy.sampler(prompt_length=64).sample(unrolled, prompts, KEY, num_samples=2)
+    monkeypatch.setattr("phi4r.sampling.sampler.LONGEST_CHUNK", 16)
+    monkeypatch.setattr("phi4r.sampling.sampler.PREFILL_TOKENS", 32)
+    sampler = policy.sampler(prompt_length=64, num_slots=4)
+    assert sampler.prefill_shape(4) == (2, 16)
+    assert_same(sampler.sample(unrolled, prompts, KEY, num_samples=2), whole)
+
+
+def test_slots_are_refilled_and_the_batch_shrinks_at_the_end(policy, unrolled, whole):
+    """24 responses on 16 slots in bursts of one step: a step is wasted only where no sequence is left for a row."""
+    sampler = policy.sampler(num_slots=16, burst=1)
+    assert sampler.row_sizes(16) == [16, 8]
+    sampler.sample(unrolled, PROMPTS, KEY, num_samples=G)
+    # By hand: each row of a step belongs to the next response in line, in steps of 16 rows while 9 or more run.
+    left, waiting, rows = [], sorted(enumerate(whole.lengths)), 0
+    while left or waiting:
+        while waiting and len(left) < 16:
+            left.append(waiting.pop(0)[1])
+        rows += 16 if len(left) > 8 else 8
+        left = [length - 1 for length in left if length > 1]
+    assert sampler.stats.slot_share == pytest.approx(whole.lengths.sum() / rows)
+
+
+def test_finished_responses_are_told_while_others_are_drawn(policy, unrolled, whole):
+    told = []
+    sampler = policy.sampler(num_slots=4)
+    samples = sampler.sample(unrolled, PROMPTS, KEY, num_samples=G, on_finished=lambda *finished: told.append(finished))
+    assert sorted(row for row, *_ in told) == list(range(len(PROMPTS) * G))
+    assert [row for row, *_ in told] != list(range(len(PROMPTS) * G))
+    expected = responses(samples)
+    for row, tokens, stopped in told:
+        assert tokens.tolist() == expected[row] and stopped == (samples.finish_reason[row] == FINISH_STOP)
+
+
+def test_a_found_stop_ends_a_response_where_it_is_found(policy, unrolled, whole):
+    """Whatever the burst: the first 7 ends a response, and is cut off with all that follows."""
+
+    def find_stop(tokens, old):
+        return tokens.index(7, old) if 7 in tokens[old:] else None
+
+    expected = [r[: r.index(7)] if 7 in r else r for r in responses(whole)]
+    assert expected != responses(whole)
+    for burst in (1, 4):
+        samples = policy.sampler(burst=burst).sample(unrolled, PROMPTS, KEY, num_samples=G, find_stop=find_stop)
+        assert responses(samples) == expected
+        cut = np.array([len(a) < len(b) for a, b in zip(expected, responses(whole), strict=True)])
+        assert np.all(samples.finish_reason[cut] == FINISH_STOP)
+        assert np.all((samples.logprobs != 0).sum(axis=1) == samples.lengths)
+
+
+def test_a_thought_that_is_too_long_is_closed_by_force(sampler, unrolled, whole):
+    samples = sampler.sample(unrolled, PROMPTS, KEY, num_samples=G, sampling=SamplingParams(max_thought=4))
+    for got, free in zip(responses(samples), responses(whole), strict=True):
+        assert got[:4] == free[:4]
+        if len(got) > 4 and END_THINK not in got[:4]:
+            assert got[4] == END_THINK
+    forced = [r for r in responses(samples) if len(r) > 5 and END_THINK not in r[:4]]
+    assert len(forced) > 3 and any(r[5:].count(END_THINK) == 0 for r in forced)
 
 
 def test_a_prompt_is_answered_alike_in_any_company_and_order(sampler, unrolled, whole):
@@ -79,7 +154,7 @@ def test_a_lower_limit_cuts_the_same_responses_without_compiling(sampler, unroll
     sampler.sample(unrolled, PROMPTS, KEY, num_samples=G)
     with CompileCounter() as compiles:
         samples = sampler.sample(unrolled, PROMPTS, KEY, num_samples=G, sampling=SamplingParams(max_tokens=4))
-        sampler.sample(unrolled, PROMPTS[::-1], KEY, num_samples=G, sampling=SamplingParams(0.7, 5, 0.9, 8))
+        sampler.sample(unrolled, PROMPTS[::-1], KEY, num_samples=G, sampling=SamplingParams(0.7, 5, 0.9, 0.05, 8))
     assert compiles.count == 0
     assert responses(samples) == [response[:4] for response in responses(whole)]
     cut = np.array([len(response) for response in responses(whole)]) > 4
@@ -124,12 +199,21 @@ def test_fewer_prompts_than_devices_are_filled_up(policy, whole):
     assert responses(samples) == responses(whole)[: 3 * G]
 
 
-@pytest.mark.parametrize(
-    ("rows_per_wave", "expected"), [(None, 40), (1000, 40), (96, 32), (100, 32), (64, 16), (63, 16), (24, 8), (5, 8)]
-)
-def test_a_wave_has_at_most_rows_per_wave_in_a_multiple_of_the_devices(policy, rows_per_wave, expected):
-    sampler = policy.sampler(mesh=make_mesh(MeshSettings(fsdp=8)), rows_per_wave=rows_per_wave)
-    assert sampler.prompts_per_wave(37, G) == expected
+def test_a_cache_that_cannot_hold_one_sequence_is_refused(policy):
+    with pytest.raises(
+        UserError, match=r"cache_tokens=20 gives 5 pages .* 16 tokens needs 6; raise .* 24"
+    ):
+        policy.sampler(cache_tokens=20)
+
+
+def test_nothing_is_compiled_after_the_first_call(policy, unrolled):
+    """However the batch shrinks: at the first call all responses end in the same burst, later ones one by one."""
+    sampler = policy.sampler(num_slots=24, max_response=11)
+    sampler.sample(unrolled, PROMPTS, KEY, num_samples=G, sampling=SamplingParams(max_tokens=1))
+    with CompileCounter() as compiles:
+        sampler.sample(unrolled, PROMPTS, KEY, num_samples=G)
+        sampler.sample(unrolled, PROMPTS[::-1], KEY, num_samples=G, sampling=SamplingParams(0.7, 5, 0.9, 0.1, 9, 3))
+    assert compiles.count == 0
 
 
 @pytest.mark.parametrize(("prompt", "num_tokens"), [([], 0), ([1] * 7, 7)])
