@@ -1,8 +1,11 @@
-"""Attention of new tokens to a paged cache: the pages one after the other, then the columns, by online softmax.
+"""Attention of new tokens to a paged cache: the columns, and then the pages, some at a time, by online softmax.
 
-Only one page of each sequence is gathered at a time, and the loop ends at the longest sequence there is, so time and
-memory follow real lengths, and programs do not depend on them.
+The pages of all sequences form one list, which a loop goes through in blocks, whoever they belong to. So time and
+memory follow the tokens that sequences have together and not the longest of them, and programs do not depend on lengths.
 """
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,15 @@ from phi4r.typing import Array, Float, Int, typechecked
 
 QUERY_AXES = ("batch", None, "kv_heads", "queries", "head_dim")
 KEY_AXES = ("batch", "kv_heads", None, "head_dim")
+LARGEST_BLOCK = 256  # pages gathered at a time
+
+
+class _State(NamedTuple):
+    """The online softmax of every query."""
+
+    largest: Array  # [N K Q T] float32: the largest score so far
+    total: Array  # [N K Q T] float32: sum of the weights exp(score - largest)
+    mixed: Array  # [N K Q T H] float32: sum of the weighted values
 
 
 @typechecked
@@ -53,36 +65,54 @@ def attend_paged(
 
 def _attend(query, positions, key_pages, value_pages, table, lengths, key, value, column_positions, *, window):
     """`attend_paged` on one device."""
-    page_size = key_pages.shape[2]
+    num_rows, page_size = table.shape[0], key_pages.shape[2]
     grouped = jnp.transpose(query, (0, 2, 3, 1, 4))  # batch axes first: the order in which products are made
-    at = positions[:, :, None]
+    last = jnp.cumsum((lengths + page_size - 1) // page_size)  # where the pages of each sequence end in the list
+    block = jnp.arange(min(num_rows, LARGEST_BLOCK))
 
-    def seen(places: Array, held: Array) -> Array:  # [N X] -> [N T X]
-        places, held = places[:, None], held[:, None]
-        return held & (places <= at) if window is None else held & (places <= at) & (at - places < window)
+    def seen(at: Array, places: Array) -> Array:  # [X T] and [X Y], negative for nothing -> [X T Y]
+        at, places = at[:, :, None], places[:, None]
+        held = (places >= 0) & (places <= at)
+        return held if window is None else held & (at - places < window)
 
-    def read_page(index: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        page = jax.lax.dynamic_index_in_dim(table, index, axis=1, keepdims=False)
-        places = jnp.broadcast_to(index * page_size + jnp.arange(page_size), (table.shape[0], page_size))
+    def read_block(index: Array, state: _State) -> _State:
+        entry = index * block.size + block
+        before = entry[:, None] >= last[None]  # [X N]
+        row = jnp.minimum(jnp.sum(before, axis=1), num_rows - 1)
+        number = entry - jnp.max(jnp.where(before, last[None], 0), axis=1)  # of the page in its sequence
+        page = jnp.take(table.reshape(-1), row * table.shape[1] + number, mode="clip")
+        places = number[:, None] * page_size + jnp.arange(page_size)[None]
+        places = jnp.where((entry < last[-1])[:, None] & (places < lengths[row][:, None]), places, -1)
         keys, values = (jnp.take(x, page, axis=0, mode="clip") for x in (key_pages, value_pages))
-        return _add(state, grouped, keys, values, seen(places, places < lengths[:, None]))
+        owner = row[None] == jnp.arange(num_rows)[:, None]  # [N X]
+        return _add(state, grouped[row], keys, values, seen(positions[row], places), row, owner)
 
     shape = grouped.shape[:-1]
-    state = jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros(grouped.shape)
-    state = _add(state, grouped, key, value, seen(column_positions, column_positions >= 0))
-    num_pages = (jnp.max(lengths) + page_size - 1) // page_size
-    _, total, mixed = jax.lax.fori_loop(0, num_pages, read_page, state)
-    mixed = (mixed / jnp.maximum(total, 1e-37)[..., None]).astype(query.dtype)
+    state = _State(jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros(grouped.shape))
+    state = _add(state, grouped, key, value, seen(positions, column_positions))
+    state = jax.lax.fori_loop(0, (last[-1] + block.size - 1) // block.size, read_block, state)
+    mixed = (state.mixed / jnp.maximum(state.total, 1e-37)[..., None]).astype(query.dtype)
     return jnp.transpose(mixed, (0, 3, 1, 2, 4))
 
 
-def _add(state, query, keys, values, mask):
-    """Returns (largest score, sum of weights, weighted values) with the keys [N K X H] that `mask` [N T X] shows."""
-    largest, total, mixed = state
-    scores = jnp.einsum("nkqth,nkxh->nkqtx", query, keys, preferred_element_type=jnp.float32)
+def _add(state: _State, query, keys, values, mask, row=None, owner=None) -> _State:
+    """Returns the state with the keys [X K Y H] that `mask` [X T Y] shows to the queries [X K Q T H].
+
+    Item x belongs to sequence row[x], which `owner` [N X] says once more; without them x is the sequence.
+    """
+    scores = jnp.einsum("xkqth,xkyh->xkqty", query, keys, preferred_element_type=jnp.float32)
     scores = jnp.where(mask[:, None, None], scores * query.shape[-1] ** -0.5, MASKED)
-    now = jnp.maximum(largest, jnp.max(scores, axis=-1))
-    kept = jnp.exp(largest - now)
-    weights = jnp.where(mask[:, None, None], jnp.exp(scores - now[..., None]), 0.0)
-    new = jnp.einsum("nkqtx,nkxh->nkqth", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
-    return now, total * kept + jnp.sum(weights, axis=-1), mixed * kept[..., None] + new
+    largest = jnp.max(scores, axis=-1)
+    if owner is not None:
+        largest = jnp.max(jnp.where(owner[..., None, None, None], largest[None], MASKED), axis=1)
+    largest = jnp.maximum(state.largest, largest)
+    own = largest if row is None else largest[row]
+    weights = jnp.where(mask[:, None, None], jnp.exp(scores - own[..., None]), 0.0)
+    total = jnp.sum(weights, axis=-1)
+    mixed = jnp.einsum("xkqty,xkyh->xkqth", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
+    if owner is not None:
+        # A sum over items in full precision: on TPUs the default would round what is added up.
+        join = functools.partial(jnp.tensordot, owner.astype(jnp.float32), axes=1, precision=jax.lax.Precision.HIGHEST)
+        total, mixed = join(total), join(mixed)
+    kept = jnp.exp(state.largest - largest)
+    return _State(largest, state.total * kept + total, state.mixed * kept[..., None] + mixed)
