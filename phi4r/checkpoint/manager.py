@@ -24,7 +24,7 @@ from phi4r.checkpoint.best import BestStep, KeepBest, NewestAndBest
 from phi4r.checkpoint.donation import owned_copy
 from phi4r.checkpoint.orbax_errors import quiet_orbax, refusal_of_disk
 from phi4r.errors import UserError
-from phi4r.hosts import is_primary
+from phi4r.hosts import gather, is_primary
 from phi4r.settings import first_difference
 
 _log = logging.getLogger(__name__)
@@ -140,13 +140,18 @@ class CheckpointManager:
         self.wait()
         damaged: dict[int, str] = {}
         for step in reversed(self.steps):
+            state = host = reason = None
             try:
                 state, host = self._restore_step(step, abstract_state)
             except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # nothing is wrong with the files
                 raise
             except Exception as error:  # what a damaged file makes its readers raise has no common class
-                damaged[step] = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-                _log.warning("checkpoint %s is damaged and skipped (%s).", self._directory / str(step), damaged[step])
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            # A host reads its own parts alone: what one cannot read, none may go on with.
+            reasons = [other for other in gather([reason]) if other is not None]
+            if reasons:
+                damaged[step] = reasons[0]
+                _log.warning("checkpoint %s is damaged and skipped (%s).", self._directory / str(step), reasons[0])
                 continue
             self._set_aside(damaged)
             return owned_copy(state), host["data_state"]
@@ -200,11 +205,15 @@ class CheckpointManager:
 
     def _restore_step(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         """Returns the state and the host part of one step, refusing another run's before any array is read."""
-        host = self._orbax.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
+        # Read by the handlers themselves: Orbax's checkpointer would wait for a host that has met with a damaged file.
+        folder = self._directory / str(step)
+        with contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
+            host = handler.restore(folder / "host", ocp.args.JsonRestore())
         _refuse_changes(self._directory / str(step), host["metadata"], self._metadata, self._allow_changed)
         self._refuse_other_shapes(step, abstract_state)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        return self._orbax.restore(step, args=args)["state"], host
+        args = ocp.args.StandardRestore(abstract_state)
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            return handler.restore(folder / "state", args=args), host
 
     def _refuse_other_shapes(self, step: int, abstract_state: Any) -> None:
         """Raises UserError at the first array that is stored in another shape or dtype, missing, or left over."""
