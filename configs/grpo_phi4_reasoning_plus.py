@@ -4,7 +4,7 @@
 
     responses a step    64 * 8 = 512, at a mean of about 11k tokens 5.6 million tokens
     longest row         1,024 prompt + 31,744 response = 32,768 tokens, the context of the model
-    cache               200 KiB a token in bfloat16: 6.25 GiB for each full row
+    cache               200 KiB a token in bfloat16: 6.25 GiB for each full row, 1,400 GiB for 14,336 tokens of each
     memory              decoding holds a bfloat16 copy of the weights, 27.3 GiB over sampler.tensor devices, besides the
                         cache; slices on which the run fits are in benchmarks/PLANS.md (compiled, not run)
     reward              8/13 (accuracy shaped by length and format, in [-1, 1]) + 1/13 (repetition)
@@ -30,7 +30,7 @@ from configs import common
 def get_config(size: str = "paper") -> ConfigDict:
     """Returns the config; `size` is "paper" or "tiny", or another objective in either: "dapo", "tiny_dapo"."""
     sizes = {"paper": paper, "tiny": tiny}
-    for preset in common.GRPO_PRESETS:
+    for preset in list(common.GRPO_PRESETS)[1:]:  # but for the paper's own
         sizes[preset] = lambda preset=preset: with_objective(paper(), preset)
         sizes[f"tiny_{preset}"] = lambda preset=preset: with_objective(tiny(), preset)
     return common.of_size(size, sizes)
@@ -45,13 +45,17 @@ def paper() -> ConfigDict:
     config.task = "jsonl:data/problems.jsonl"  # {"prompt": ..., "answer": ...} a line
     config.num_steps = 90  # the released checkpoint
     config.problems_per_step = 64
+    config.max_refills = 0  # not in the paper
     config.num_microbatches = 16  # not in the paper
+    config.row_length = 0  # that of the longest response with its prompt
     config.logprob_chunk = 2048  # positions a row with logits at a time: 2048 * 100,352 * 4 bytes = 0.77 GiB
     config.verifier_deadline_s = 5.0  # not in the paper
+    config.max_failed_share = 0.5  # not in the paper
     config.log_every = 1
     config.save_every = 10
     config.keep = 3
     config.save_rollouts_every = 1
+    config.save_logprob_gaps = False  # True takes a pass over each rollout, for `phi4r view`
     config.export_dtype = "bfloat16"
 
     config.model = common.model()
@@ -62,8 +66,11 @@ def paper() -> ConfigDict:
     config.sampler = ConfigDict()
     config.sampler.prompt_length = 1024
     config.sampler.max_response = 31_744
-    config.sampler.num_slots = 256  # not in the paper
-    config.sampler.tensor = 2  # not in the paper; a whole copy of the weights and a group's cache exceed 80 GB
+    # Not in the paper. All responses of a step at a time, with pages for 14,336 tokens of each: the mean is about 11k,
+    # and where more are needed the youngest wait. Over pairs of 32 H100 these are 43.8 GiB a GPU, the weights 13.7.
+    config.sampler.num_slots = 512
+    config.sampler.cache_tokens = 512 * 14_336
+    config.sampler.tensor = 2
 
     config.reward = ConfigDict()
     config.reward.max_length = 31_744
@@ -110,6 +117,8 @@ def tiny() -> ConfigDict:
     config.sampler.prompt_length = 24
     config.sampler.max_response = 32
     config.sampler.num_slots = 128
+    del config.sampler.cache_tokens  # a place for all
+    config.sampler.page_size = 32  # a prompt fills most of one
     config.sampler.tensor = 1
 
     # The paper's proportions of L_max.

@@ -48,13 +48,17 @@ def h100() -> ConfigDict:
     config.task = "jsonl:data/problems.jsonl"  # {"prompt": ..., "answer": ...} a line
     config.num_steps = 90  # section 4
     config.problems_per_step = 8
+    config.max_refills = 0  # not in the paper
     config.num_microbatches = 64  # one row at a time
+    config.row_length = 0  # that of the longest response with its prompt
     config.logprob_chunk = 2048
     config.verifier_deadline_s = 5.0
+    config.max_failed_share = 0.5  # not in the paper
     config.log_every = 1
     config.save_every = 5
     config.keep = 3
     config.save_rollouts_every = 1
+    config.save_logprob_gaps = False  # True takes a pass over each rollout, for `phi4r view`
     config.export_dtype = "bfloat16"
 
     config.model = common.model()
@@ -68,7 +72,10 @@ def h100() -> ConfigDict:
     config.sampler = ConfigDict()
     config.sampler.prompt_length = 1024
     config.sampler.max_response = 15_360
-    config.sampler.num_slots = 8  # one group
+    # Four groups at a time, with pages for 4,608 tokens of each response: running ones have about 3.7k in the mean if
+    # lengths are in the paper's proportion, and where more are needed the youngest wait.
+    config.sampler.num_slots = 32
+    config.sampler.cache_tokens = 32 * 4608
 
     # The paper's proportions of L_max: 25,600 and 3,702 of 31,744.
     config.reward = ConfigDict()
@@ -106,6 +113,8 @@ def tiny() -> ConfigDict:
     config.sampler.prompt_length = 24
     config.sampler.max_response = 32
     config.sampler.num_slots = 128
+    del config.sampler.cache_tokens  # a place for all
+    config.sampler.page_size = 32  # a prompt fills most of one
 
     config.reward.max_length = 32
     config.reward.positive_control_length = 26

@@ -21,6 +21,8 @@ MANIFEST_FILE = "safetensors_manifest.json"  # of a params checkpoint: checksum,
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
 _NUMERICS = ("dtype", "param_dtype", "attention", "remat", "init_std")  # may differ from config.json without harm
+_LENGTH = ("max_positions", "longrope")  # what `rope` of a run may change (`phi4r.model.rope_scaling`)
+_HF_LENGTH = ("max_position_embeddings", "original_max_position_embeddings", "rope_scaling")
 # Where config.json is silent, transformers assumes the ids of the tokenizer of Phi-3.
 _NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
@@ -103,9 +105,8 @@ def write_config(
     """
     path = folder / CONFIG_FILE
     carried = read_json(path) if path.is_file() else None
-    if carried is not None:
-        _refuse_other_shape(config, parse_config(carried, folder))
-    values = {**({**config.to_hf(), **_NO_TOKENS} if carried is None else carried), **(extra or {})}
+    values = {**config.to_hf(), **_NO_TOKENS} if carried is None else _with_length(carried, config, folder)
+    values = {**values, **(extra or {})}
     for key in {"dtype", "torch_dtype"} & set(values):
         values[key] = dtype.name
     if values != carried:
@@ -113,12 +114,33 @@ def write_config(
     return values
 
 
-def _refuse_other_shape(config: ModelConfig, source: ModelConfig) -> None:
-    """Raises UserError at the first field in which the two differ, numerics aside."""
-    ours, theirs = dataclasses.asdict(config), dataclasses.asdict(source)
-    for values in (ours, theirs):
-        (values["longrope"] or {}).pop("use", None)
-    for name in ours.keys() - set(_NUMERICS):
+def _with_length(carried: Mapping[str, Any], config: ModelConfig, folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the carried config.json, with the positions and the scaling of `config` where these are others.
+
+    Raises:
+      UserError: if anything else of the shape differs.
+    """
+    source = parse_config(carried, folder)
+    ours, theirs = _comparable(config), _comparable(source)
+    _refuse_other_shape(ours, theirs)
+    values = dict(carried)
+    if any(ours[name] != theirs[name] for name in _LENGTH):
+        values.pop("rope_parameters", None)  # the new spelling, which would win over the one written here
+        written = config.to_hf()
+        values.update({key: written[key] for key in (*_HF_LENGTH, "rope_theta", "partial_rotary_factor")})
+    return values
+
+
+def _comparable(config: ModelConfig) -> dict[str, Any]:
+    """Returns the fields of a config that config.json speaks of."""
+    values = dataclasses.asdict(config)
+    (values["longrope"] or {}).pop("use", None)
+    return {name: value for name, value in values.items() if name not in _NUMERICS}
+
+
+def _refuse_other_shape(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Raises UserError at the first field in which the two differ, but for positions and their scaling."""
+    for name in ours.keys() - set(_LENGTH):
         if ours[name] != theirs[name]:
             raise UserError(
                 f"the model has {name}={ours[name]}, but config.json of the source folder says {theirs[name]}; "

@@ -15,13 +15,14 @@ def reasoning_config(hf_config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns config.json with rope theta and context doubled: 250k and 16k become 500k and 32k (section 3).
 
     Raises:
-      UserError: for a model whose context is extended by longrope already.
+      UserError: for a model whose context is extended by scaled frequencies already.
     """
     values = dict(hf_config)
     rope = dict(values.get("rope_parameters") or {})
     scaling = {**(values.get("rope_scaling") or {}), **rope}
-    if "long_factor" in scaling:
-        raise UserError("this model has its context extended by longrope; convert it without --reasoning.")
+    kind = "longrope" if "long_factor" in scaling else scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise UserError(f"this model has its context extended by {kind}; convert it without --reasoning.")
     if rope:
         values["rope_parameters"] = rope
     for section in (values, rope):

@@ -9,29 +9,26 @@ A run started again in the same workdir asks only for what is missing; with a la
 
 import collections
 import dataclasses
-import logging
 import os
 import pathlib
 from typing import Any, Literal
 
-import jax
-
 from phi4r.checkpoint.release import load_model
 from phi4r.data.records import write_json
 from phi4r.errors import UserError
+from phi4r.evals.loading import make_generator
 from phi4r.evals.provenance import model_provenance
 from phi4r.evals.runner import DecodingSettings, EvalResult, evaluate
 from phi4r.evals.scores import Scores
 from phi4r.evals.tasks import Task, check_prompts, load_task
-from phi4r.sampling import Sampler, SamplerSettings, SamplingParams
+from phi4r.model.rope_scaling import RopeSettings
+from phi4r.sampling import SamplerSettings
 from phi4r.sampling.generator import SamplerGenerator
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import Chat, load_chat
 from phi4r.verifiers.pool import DEADLINE_S
 
 RESULTS_FILE = "results.json"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +45,7 @@ class EvalSettings:
       batch_size: responses between two writes to disk: what an interruption may cost.
       seed: of all sampling.
       dtype: of parameters and activations; None for the stored one.
+      rope: how rows longer than the positions of the model are rotated.
       mesh: how devices share the work.
       deadline_s: seconds that the judgement of one answer may take.
     """
@@ -61,6 +59,7 @@ class EvalSettings:
     batch_size: int = 256
     seed: int = 0
     dtype: Literal["float32", "bfloat16"] | None = None
+    rope: RopeSettings = dataclasses.field(default_factory=RopeSettings)
     mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
     deadline_s: float = DEADLINE_S
 
@@ -128,31 +127,26 @@ def results_text(result: EvalResult) -> str:
 
 
 def _open_chat(settings: EvalSettings, task: Task) -> Chat:
-    """Opens the chat format, and refuses prompts that do not fit, before the model is loaded."""
+    """Opens the chat format; refuses prompts and decoding that do not fit it, before the model is loaded."""
     chat = load_chat(settings.model)
     if task.system_message is not None:
         chat = dataclasses.replace(chat, system_message=task.system_message)
     check_prompts(task, chat, prompt_length=settings.sampler.prompt_length)
+    settings.decoding.end_think_id(chat.tokenizer)
     return chat
 
 
-def _load_generator(settings: EvalSettings, chat: Chat) -> tuple[SamplerGenerator, dict[str, str]]:
+def _load_generator(settings: EvalSettings, chat: Chat) -> tuple[SamplerGenerator, dict[str, Any]]:
     """Loads the model onto the mesh; returns its generator and what identifies it."""
     mesh = make_mesh(settings.mesh)
     loaded = load_model(settings.model, mesh=mesh, dtype=settings.dtype)
-    longest = settings.sampler.prompt_length + settings.sampler.max_response
-    if longest > loaded.config.max_positions:
-        _log.warning(
-            "Rows may reach %d tokens; the model was made for %d positions.", longest, loaded.config.max_positions
-        )
-    config = loaded.config.for_length(longest)
-    tokenizer = chat.tokenizer
-    sampler = Sampler(config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh)
-    sampling = SamplingParams(**dataclasses.asdict(settings.decoding))
-    provenance = {**model_provenance(loaded.folder, loaded.params), "dtype": config.param_dtype}
-    with jax.set_mesh(mesh):
-        unrolled = sampler.unroll(loaded.params)
-    return SamplerGenerator(sampler, unrolled, chat, sampling), provenance
+    provenance = {**model_provenance(loaded.folder, loaded.params), "dtype": loaded.config.param_dtype}
+    if settings.rope.scaling != "stored":
+        provenance["rope"] = dataclasses.asdict(settings.rope)
+    generator = make_generator(
+        loaded, chat, sampler=settings.sampler, decoding=settings.decoding, rope=settings.rope, mesh=mesh
+    )
+    return generator, provenance
 
 
 def _results(settings: EvalSettings, result: EvalResult) -> dict[str, Any]:

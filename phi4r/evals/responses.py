@@ -55,7 +55,7 @@ class ResponseLog:
         self.path = pathlib.Path(path)
         try:
             self.path.touch()
-            _cut_unfinished_line(self.path)
+            cut_unfinished_line(self.path)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir.") from error
         self.responses = read_responses(self.path)
@@ -149,6 +149,7 @@ def _answer_class(response: Response) -> tuple[bool, str | None] | None:
     return None if response.answer is None else (False, response.answer)
 
 
-def _cut_unfinished_line(path: pathlib.Path) -> None:
+def cut_unfinished_line(path: pathlib.Path) -> None:
+    """Cuts off the piece of a line that a killed program left at the end of a file."""
     with path.open("rb+") as file:
         file.truncate(file.read().rfind(b"\n") + 1)

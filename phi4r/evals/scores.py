@@ -182,13 +182,18 @@ def majority_at_k(classes: Sequence[Hashable | None], correct: Sequence[bool]) -
       classes: k labels.
       correct: k verdicts; equal for equal labels.
     """
-    votes = Counter(label for label in classes if label is not None)
-    if not votes:
+    winners = set(leading_classes(classes))
+    if not winners:
         return 0.0
-    most = max(votes.values())
-    winners = {label for label, count in votes.items() if count == most}
     right = {label for label, is_right in zip(classes, correct, strict=True) if is_right}
     return len(winners & right) / len(winners)
+
+
+def leading_classes(classes: Sequence[Hashable | None]) -> list[Hashable]:
+    """Returns the classes with the most votes, in order of appearance; None does not vote."""
+    votes = Counter(label for label in classes if label is not None)
+    most = max(votes.values(), default=0)
+    return [label for label, count in votes.items() if count == most]
 
 
 def paired_test(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:

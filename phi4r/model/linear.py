@@ -1,4 +1,4 @@
-"""Matrix products: of the MLP in training, with a gradient in the order of the weight, and of the layers in decoding."""
+"""Matrix products: the MLP's in training, with a gradient in the order of the weight, and the layers' in decoding."""
 
 import math
 from typing import Any

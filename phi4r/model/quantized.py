@@ -10,6 +10,7 @@ Decoding reads a copy in the dtype of activations, made for each rollout (`phi4r
 step, not 1 or 0.6, for products at full speed and the very numbers that training sees.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -32,7 +33,14 @@ def dense(leaf: Any, dtype: Any) -> Array:
     """Returns a matrix in `dtype`, whether it is stored as an array or quantized."""
     if isinstance(leaf, jax.Array):
         return leaf.astype(dtype)
-    return _qwix().dequantize(leaf).astype(dtype)
+    if leaf.qtype != "nf4":
+        return _qwix().dequantize(leaf).astype(dtype)
+    # qwix looks the levels of a matrix up as one flat row, for which a mesh gathers it; here each part stays its own.
+    codes = dataclasses.replace(leaf, qvalue=jnp.arange(16, dtype=jnp.uint4), scale=jnp.ones(1))
+    levels = jnp.take(_qwix().dequantize(codes), leaf.qvalue.astype(jnp.int32), axis=0)
+    blocks = [(count, size // count) for size, count in zip(levels.shape, leaf.scale.shape, strict=True)]
+    scales = leaf.scale.reshape([part for count, _ in blocks for part in (count, 1)])
+    return (levels.reshape([part for pair in blocks for part in pair]) * scales).reshape(levels.shape).astype(dtype)
 
 
 def quantize_base(params: Params, kind: Quantization) -> Params:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from phi4r.checkpoint.hf_files import CONFIG_FILE, parse_config, read_json
 from phi4r.errors import UserError
 from phi4r.model.config import Attention, ModelConfig, Remat
+from phi4r.model.rope_scaling import RopeSettings
 from phi4r.model.transformer import abstract_params, param_axes
 from phi4r.sharding import batch_sharding, batch_shards, param_shardings, put_whole, token_sharding, zigzag_order
 from phi4r.typing import Params
@@ -19,7 +20,7 @@ from phi4r.typing import Params
 
 @dataclasses.dataclass(frozen=True)
 class ModelOverrides:
-    """Numerics of training, on top of the shape that the model folder gives.
+    """Numerics and positions of training, on top of the shape that the model folder gives.
 
     Attributes:
       dtype: of activations.
@@ -29,22 +30,33 @@ class ModelOverrides:
       attention: backend of attention over whole rows; "auto" chooses by device and shape.
       remat: what the blocks keep for the backward pass (`phi4r.model.remat`), from "none" (recompute nothing) over
         "dots", "attention" and "full" (keep only the inputs of the blocks) to "offload" (keep them on the host).
+      rope: how rows longer than the positions of the model are rotated.
     """
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Attention = "auto"
     remat: Remat = "full"
+    rope: RopeSettings = dataclasses.field(default_factory=RopeSettings)
+
+    def apply(self, config: ModelConfig) -> ModelConfig:
+        """Returns the shape with these numerics and positions.
+
+        Raises:
+          UserError: if `rope` does not fit the model.
+        """
+        numerics = {name: getattr(self, name) for name in ("dtype", "param_dtype", "attention", "remat")}
+        return config.replace(**numerics).with_rope(self.rope)
 
 
 def read_model_config(folder: str | os.PathLike, overrides: ModelOverrides) -> ModelConfig:
-    """Reads the shape of the model in `folder` (Hugging Face or Orbax), with the numerics of `overrides`.
+    """Reads the shape of the model in `folder` (Hugging Face or Orbax), with `overrides` on top.
 
     Raises:
       UserError: if there is no model, or one of another architecture.
     """
     folder = pathlib.Path(folder)
-    return parse_config(read_json(folder / CONFIG_FILE), folder, **dataclasses.asdict(overrides))
+    return overrides.apply(parse_config(read_json(folder / CONFIG_FILE), folder))
 
 
 def params_on_mesh(config: ModelConfig, mesh: Mesh) -> Params:

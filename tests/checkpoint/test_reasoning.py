@@ -87,6 +87,12 @@ def test_a_longrope_model_is_refused(longrope):
         reasoning_config({"max_position_embeddings": 131072, **longrope})
 
 
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_a_model_whose_frequencies_are_scaled_is_refused(kind):
+    with pytest.raises(UserError, match=f"extended by {kind}"):
+        reasoning_config({"max_position_embeddings": 131072, "rope_theta": 1e4, "rope_scaling": {"rope_type": kind}})
+
+
 def test_a_config_without_theta_is_refused():
     with pytest.raises(UserError, match="no rope_theta"):
         reasoning_config({"max_position_embeddings": 16384})

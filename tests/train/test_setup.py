@@ -2,8 +2,10 @@ import jax
 import numpy as np
 import pytest
 
+from phi4r.checkpoint.release import load_model, save_hf_folder, save_params
 from phi4r.errors import UserError
 from phi4r.model.config import PHI4_REASONING
+from phi4r.model.rope_scaling import RopeSettings
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.train.optim import OptimizerSettings, make_optimizer
 from phi4r.train.setup import ModelOverrides, check_rows, host_part, params_on_mesh, read_model_config, rows_to_mesh
@@ -46,6 +48,23 @@ def test_overrides_change_numerics_and_nothing_else(base_folder):
     config = read_model_config(base_folder, ModelOverrides(dtype="bfloat16", remat="full"))
     assert (config.dtype, config.param_dtype, config.remat) == ("bfloat16", "float32", "full")
     assert config.replace(dtype="float32", remat="none") == plain
+
+
+def test_rope_takes_a_model_past_its_positions(base_folder):
+    plain = read_model_config(base_folder, ModelOverrides())
+    scaled = read_model_config(base_folder, ModelOverrides(rope=RopeSettings("linear", 4.0)))
+    assert scaled.max_positions == 4 * plain.max_positions
+    assert scaled.longrope.long_factor == (4.0,) * (plain.rotary_dim // 2)
+    assert scaled.replace(longrope=None, max_positions=plain.max_positions) == plain
+
+
+def test_a_model_that_was_trained_past_its_positions_leaves_with_its_angles(base_folder, tmp_path):
+    config = read_model_config(base_folder, ModelOverrides(rope=RopeSettings("yarn", 2.0))).for_length(300)
+    params = load_model(base_folder, config=config).params
+    save_params(tmp_path / "params", params, config=config, source_folder=base_folder)
+    save_hf_folder(tmp_path / "hf", params, config=config, source_folder=tmp_path / "params")
+    for folder in ("params", "hf"):
+        assert read_model_config(tmp_path / folder, ModelOverrides()).for_length(300) == config
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
