@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "plan",
     "plot-reward": "plot_reward",
     "tokenizer": "tokenizer",
+    "view": "view",
 }
 
 
