@@ -1,33 +1,21 @@
-"""GRPO: group advantages and the clipped objective of section 4, as sums with one division.
+"""GRPO and its family: the conventions in which the published objectives differ, a named switch each.
 
-For a question the policy draws a group of G responses o_i. With r_t the ratio of the new to the sampling policy's
-probability of token t, the objective that is maximised is
-
-    mean_i 1/|o_i| sum_t [ min(r_t A_i, clip(r_t, 1 - eps, 1 + eps) A_i) - beta KL_t + gamma H_t ]
-
-    A_i = (R_i - mean(R)) / (std(R) + advantage_eps)      over the group,
-
-KL_t estimated against the frozen reference policy and H_t the entropy of the policy's distribution of token t.
+`phi4r.rl.advantages` compares the responses of a group, `phi4r.rl.objective` is the loss; the values of the published
+ones (paper, DAPO, Dr. GRPO, GSPO, CISPO, RLOO) are in `configs/common.py`.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Literal, NamedTuple
-
-import jax
-import jax.numpy as jnp
+from typing import Literal
 
 from phi4r.errors import UserError
-from phi4r.model.logprobs import token_logprobs
-from phi4r.model.transformer import Transformer
-from phi4r.rl.trajectories import Trajectories
-from phi4r.train.step import LossSum, Mean
-from phi4r.typing import Array, Float, Params, typechecked
+from phi4r.rl.advantages import Baseline, GroupStd
 
-GroupStd = Literal["population", "sample", "none"]
-Aggregation = Literal["sequence_mean", "token_mean"]
+RatioLevel = Literal["token", "sequence"]
+Aggregation = Literal["sequence_mean", "token_mean", "constant_length"]
+Surrogate = Literal["clip", "cispo"]
 KlEstimator = Literal["k1", "k2", "k3"]
+OldLogprobs = Literal["sampler", "trainer"]
+Overlong = Literal["train", "filter"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,165 +24,115 @@ class GrpoSettings:
 
     Attributes:
       group_size: G, responses to a problem.
-      clip_epsilon: eps, how far the ratio may move before a token stops counting.
-      kl_beta: beta, weight of the KL penalty.
+      surrogate: "clip", min(r A, clip(r) A), whose clipped tokens have no gradient; "cispo", sg(clip(r)) A log p, in
+        which every token keeps one and only its weight is clipped (MiniMax-M1, 2506.13585; sg stops the gradient).
+      ratio: r is that of a "token", or one for the whole response, the geometric mean of its tokens' ("sequence";
+        GSPO, 2507.18071).
+      clip_low: r counts as no less than 1 - clip_low; 1 for no bound.
+      clip_high: r counts as no more than 1 + clip_high; above `clip_low` in DAPO ("clip higher", 2503.14476).
+      dual_clip: c, a token of a bad response counts for no less than c A, however much likelier it became (Ye et al.,
+        1912.09729); 0 for no bound.
+      kl_beta: beta, weight of the KL penalty; with 0 there is no reference policy, in memory or in time.
       entropy_gamma: gamma, weight of the entropy bonus.
+      baseline: what a reward is compared with: the "mean" of its group, or the mean of the others, "leave_one_out"
+        (RLOO, 2402.14740).
       group_std: what an advantage is divided by: the "population" (1/G) or "sample" (1/(G-1)) standard deviation
         of its group, or "none".
       advantage_eps: added to that standard deviation.
       aggregation: "sequence_mean", as printed in the paper: the mean of a response's tokens, then of the responses;
-        "token_mean": all tokens of the batch weigh the same, so long responses weigh more.
+        "token_mean": all tokens of the batch weigh the same, so long responses weigh more (DAPO); "constant_length":
+        the sum of a response's tokens over `length_constant`, then the mean of the responses (Dr. GRPO, 2503.20783).
+      length_constant: that of "constant_length", in tokens, usually `sampler.max_response`; else 0.
       kl_estimator: "k1" log(p/ref): unbiased, but as a term of a loss its expected gradient is zero; "k2" half its
         square; "k3" ref/p - 1 - log(ref/p): unbiased and never negative.
       temperature: of the rollouts, and of every log-probability of policy and reference. One number, because a
         trainer that scores at another temperature than the sampler drew optimises another policy.
       log_ratio_limit: log-ratios are clamped to plus or minus this before exp; at 20 nothing overflows in float32.
+      updates_per_rollout: updates on a rollout, each on so many of its groups; the order is one of seed and step.
+      old_logprobs: what r compares with: the log-probabilities of the "sampler", so that r corrects for all that
+        policy and sampler differ in; or those of the "trainer" before the first update, which cost a pass over the
+        rollout, so that r is exactly 1 there and the sampler's rounding is left to `importance_cap`.
+      importance_cap: C, each token's surrogate is weighted with min(C, old/sampler), detached: truncated importance
+        sampling, at the level of tokens. Needs old_logprobs="trainer"; 0 for no weights.
+      sequence_mask: b, the surrogate of a response counts for nothing where the geometric mean of its tokens'
+        old/sampler (policy/sampler with old_logprobs="sampler") is outside [1/b, b]; 0 for no mask. A product
+        over tokens would mask every long response.
+      overlong: "train" on responses that were cut off, or "filter" them out: they keep their place in the group's
+        mean and are not trained on. DAPO's soft penalty is the part "overlong" of the reward.
+      max_logprob_gap: nats; a run stops where |log p - log p of the sampler| before the first update of a rollout is
+        more in the mean over tokens, for then the two do not compute the same policy. About 1e-6 in float32 and 1e-2
+        in bfloat16; 0 never stops.
     """
 
     group_size: int = 8  # section 4
-    clip_epsilon: float = 0.2  # not in the paper
+    surrogate: Surrogate = "clip"  # section 4
+    ratio: RatioLevel = "token"  # section 4
+    clip_low: float = 0.2  # not in the paper
+    clip_high: float = 0.2  # not in the paper
+    dual_clip: float = 0.0  # not in the paper
     kl_beta: float = 0.001  # section 4
     entropy_gamma: float = 0.001  # section 4
+    baseline: Baseline = "mean"  # section 4
     group_std: GroupStd = "population"  # not in the paper
     advantage_eps: float = 1e-6  # not in the paper
     aggregation: Aggregation = "sequence_mean"  # section 4
+    length_constant: int = 0  # not in the paper
     kl_estimator: KlEstimator = "k3"  # not in the paper
     temperature: float = 1.0  # not in the paper
     log_ratio_limit: float = 20.0  # not in the paper
+    updates_per_rollout: int = 1  # not in the paper
+    old_logprobs: OldLogprobs = "sampler"  # not in the paper
+    importance_cap: float = 0.0  # not in the paper
+    sequence_mask: float = 0.0  # not in the paper
+    overlong: Overlong = "train"  # section 4
+    max_logprob_gap: float = 0.1  # not in the paper
 
     def __post_init__(self):
+        self._check_values()
+        self._check_pairs()
+
+    def _check_values(self) -> None:
+        """Refuses a value that makes no sense by itself."""
         if self.group_size < 2:
             raise UserError(f"grpo.group_size={self.group_size} leaves nothing to compare with; give 2 or more.")
-        if not 0.0 < self.clip_epsilon < 1.0:
-            raise UserError(f"grpo.clip_epsilon={self.clip_epsilon} must lie between 0 and 1; 0.2 is usual.")
+        if not 0.0 < self.clip_low <= 1.0:
+            raise UserError(f"grpo.clip_low={self.clip_low} must be more than 0 and at most 1 (no bound below).")
+        if self.clip_high <= 0.0:
+            raise UserError(f"grpo.clip_high={self.clip_high} must be positive; 0.2 is usual, DAPO has 0.28.")
         if self.temperature <= 0.0:
             raise UserError(f"grpo.temperature={self.temperature} must be positive: greedy groups have no spread.")
         if self.log_ratio_limit <= 0.0 or self.advantage_eps < 0.0:
             raise UserError("grpo.log_ratio_limit must be positive and grpo.advantage_eps not negative.")
+        if self.kl_beta < 0.0:
+            raise UserError(f"grpo.kl_beta={self.kl_beta} rewards the distance from the reference; give 0 or more.")
+        if self.updates_per_rollout < 1:
+            raise UserError(f"grpo.updates_per_rollout={self.updates_per_rollout} must be at least 1.")
+        for name, usual in (("dual_clip", "3"), ("importance_cap", "2"), ("sequence_mask", "1.01 or less")):
+            value = getattr(self, name)
+            if value != 0.0 and value <= 1.0:
+                raise UserError(f"grpo.{name}={value} must be more than 1, or 0 for no bound; {usual} is usual.")
+        if self.max_logprob_gap < 0.0:
+            raise UserError(f"grpo.max_logprob_gap={self.max_logprob_gap} must be positive, or 0 to never stop.")
 
-
-class GroupAdvantages(NamedTuple):
-    """Advantages, and which groups carry no signal."""
-
-    advantages: Array  # [B] float32
-    zero_spread: Array  # [P] bool: all rewards of the group are equal, so its advantages are exactly 0
-
-
-@functools.partial(jax.jit, static_argnames=("group_size", "std", "eps"))
-@typechecked
-def group_advantages(rewards: Float[Array, "B"], *, group_size: int, std: GroupStd, eps: float) -> GroupAdvantages:
-    """Returns A_i = (R_i - mean) / (std + eps) within each group.
-
-    Groups without spread get exactly 0. They are found by comparing rewards, because the mean of equal float32
-    numbers may be off by a rounding error, which a division by a tiny standard deviation would blow up.
-
-    Args:
-      rewards: rows i * G .. i * G + G - 1 answer problem i.
-      group_size: G.
-      std: the divisor; see `GrpoSettings.group_std`.
-      eps: added to the divisor.
-
-    Raises:
-      UserError: when the rows are not whole groups.
-    """
-    if rewards.shape[0] % group_size:
-        raise UserError(f"{rewards.shape[0]} rewards are not whole groups of group_size={group_size}.")
-    groups = rewards.reshape(-1, group_size).astype(jnp.float32)
-    centred = groups - jnp.mean(groups, axis=1, keepdims=True)
-    zero_spread = jnp.max(groups, axis=1) == jnp.min(groups, axis=1)
-    if std == "none":
-        scaled = centred
-    else:
-        degrees = group_size if std == "population" else group_size - 1
-        variance = jnp.sum(centred**2, axis=1, keepdims=True) / degrees
-        scaled = centred / (jnp.sqrt(variance) + eps)
-    advantages = jnp.where(zero_spread[:, None], 0.0, scaled)
-    return GroupAdvantages(advantages.reshape(-1), zero_spread)
-
-
-def make_grpo_loss(
-    model: Transformer, settings: GrpoSettings, *, chunk_size: int
-) -> Callable[[Params, Trajectories], LossSum]:
-    """Returns loss_fn(params, trajectories) -> LossSum: the negative objective, for `make_update_fn`.
-
-    Args:
-      model: the policy.
-      settings: constants and conventions.
-      chunk_size: positions whose logits exist at a time; see `token_logprobs`.
-    """
-
-    def loss_fn(params: Params, trajectories: Trajectories) -> LossSum:
-        logprobs, entropy = token_logprobs(
-            model, params, trajectories.batch, chunk_size=chunk_size, temperature=settings.temperature
-        )
-        return grpo_terms(logprobs, entropy, trajectories, settings)
-
-    return loss_fn
-
-
-@typechecked
-def grpo_terms(
-    logprobs: Float[Array, "B T"], entropy: Float[Array, "B T"], trajectories: Trajectories, settings: GrpoSettings
-) -> LossSum:
-    """Returns the negative objective of a (micro-)batch as a sum and its weight, and its metrics.
-
-    Every per-token term is averaged in the same way, so that neither the entropy bonus nor the penalty grows with
-    the length of a response. Rows without response tokens have weight 0. Sums over micro-batches add up to those of
-    the whole batch, whatever their sizes, padding and order.
-
-    Args:
-      logprobs: of the targets under the policy, at `settings.temperature`.
-      entropy: of the policy's distribution of each target, in nats, at the same temperature.
-      trajectories: what was sampled; nothing in it is differentiated.
-      settings: constants and conventions.
-    """
-    mask = trajectories.batch.loss_mask > 0
-    advantages = trajectories.advantages[:, None]
-    eps, limit = settings.clip_epsilon, settings.log_ratio_limit
-    log_ratio = jnp.where(mask, logprobs - trajectories.sampler_logprobs, 0.0)
-    ratio = jnp.exp(jnp.clip(log_ratio, -limit, limit))
-    surrogate = jnp.minimum(ratio * advantages, jnp.clip(ratio, 1.0 - eps, 1.0 + eps) * advantages)
-    kl = _kl(jnp.where(mask, logprobs - trajectories.ref_logprobs, 0.0), settings)
-    objective = surrogate - settings.kl_beta * kl + settings.entropy_gamma * entropy
-    total = _sum_tokens(objective, mask, settings.aggregation)
-    per_token = {
-        "kl": kl,
-        "entropy": entropy,
-        "clip_low": (ratio < 1.0 - eps) & (advantages < 0),
-        "clip_high": (ratio > 1.0 + eps) & (advantages > 0),
-        "ratio": ratio,
-        "logprob_gap": jnp.abs(log_ratio),
-    }
-    per_row = {
-        "ratio_row_max": jnp.max(jnp.where(mask, ratio, 0.0), axis=1),
-        "logprob_gap_row_max": jnp.max(jnp.abs(log_ratio), axis=1),
-        "advantage_abs": jnp.abs(trajectories.advantages),
-    }
-    num_tokens, rows = jnp.sum(mask, dtype=jnp.float32), jnp.any(mask, axis=1)
-    num_rows = jnp.sum(rows, dtype=jnp.float32)
-    return LossSum(
-        total=-total,
-        weight=num_rows if settings.aggregation == "sequence_mean" else num_tokens,
-        metrics={
-            **{name: Mean(jnp.sum(jnp.where(mask, x, 0.0)), num_tokens) for name, x in per_token.items()},
-            **{name: Mean(jnp.sum(jnp.where(rows, x, 0.0)), num_rows) for name, x in per_row.items()},
-        },
-    )
-
-
-def _sum_tokens(values: Array, mask: Array, aggregation: Aggregation) -> Array:
-    """Sums [B T] values over the masked tokens; under "sequence_mean" each row is first divided by its length."""
-    row_sums = jnp.sum(jnp.where(mask, values, 0.0), axis=1)
-    if aggregation == "sequence_mean":
-        row_sums = row_sums / jnp.maximum(jnp.sum(mask, axis=1, dtype=jnp.float32), 1.0)
-    return jnp.sum(row_sums)
-
-
-def _kl(log_ratio: Array, settings: GrpoSettings) -> Array:
-    """Estimates KL(policy || reference) for each token from log(p/ref) [B T] of the token that was drawn."""
-    if settings.kl_estimator == "k1":
-        return log_ratio
-    if settings.kl_estimator == "k2":
-        return 0.5 * log_ratio**2
-    inverse = jnp.clip(-log_ratio, -settings.log_ratio_limit, settings.log_ratio_limit)
-    return jnp.expm1(inverse) - inverse
+    def _check_pairs(self) -> None:
+        """Refuses settings that contradict one another."""
+        if self.surrogate == "cispo" and self.dual_clip:
+            raise UserError(
+                "grpo.dual_clip bounds the surrogate 'clip'; 'cispo' has its weights between clip_low and clip_high "
+                "already. Set grpo.dual_clip=0."
+            )
+        if (self.aggregation == "constant_length") != (self.length_constant > 0):
+            raise UserError(
+                f"grpo.aggregation={self.aggregation!r} and grpo.length_constant={self.length_constant}: "
+                "'constant_length' needs the constant (usually sampler.max_response), and nothing else has one."
+            )
+        if self.baseline == "leave_one_out" and self.group_std != "none":
+            raise UserError(
+                f"grpo.baseline='leave_one_out' with grpo.group_std={self.group_std!r}: the standard deviation has the "
+                "response's own reward in it, which this baseline is there to leave out. Set grpo.group_std='none'."
+            )
+        if self.importance_cap and self.old_logprobs == "sampler":
+            raise UserError(
+                "grpo.importance_cap corrects for what old_logprobs='sampler' has in its ratio already; set "
+                "grpo.old_logprobs='trainer', or grpo.importance_cap=0."
+            )

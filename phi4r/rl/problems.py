@@ -1,12 +1,13 @@
-"""Which problems a step asks: a pure function of the seed and the step, so that nothing about it needs saving."""
+"""Which problems a step asks: an order that is a pure function of the seed, and how far in it a run has come."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from phi4r.data.records import Problem
 from phi4r.errors import UserError
+from phi4r.rl.curriculum import Curriculum
 
 
 class StepProblems(NamedTuple):
@@ -23,8 +24,7 @@ class StepProblems(NamedTuple):
 class ProblemSet:
     """Problems in epochs of a shuffled order: none is repeated within an epoch, and none is left out.
 
-    Step n takes places n * P .. n * P + P - 1 of the endless sequence of epochs, each a permutation drawn from
-    (seed, epoch). A run that resumes at step n goes on with exactly the problems that it would have had.
+    The endless sequence of epochs, each a permutation drawn from (seed, epoch), has a problem at every place.
     """
 
     def __init__(self, problems: Sequence[Problem], *, seed: int):
@@ -39,19 +39,74 @@ class ProblemSet:
         self._seed = seed
         self._epoch: tuple[int, np.ndarray] | None = None  # the permutation in use
 
-    def at_step(self, step: int, num_problems: int) -> StepProblems:
-        """Returns the problems of a step.
+    def __len__(self) -> int:
+        return len(self._problems)
 
-        Args:
-          step: from 0.
-          num_problems: P, problems in each step of the run.
-        """
-        places = range(step * num_problems, (step + 1) * num_problems)
-        size = len(self._problems)
-        problems = [self._problems[self._order(place // size)[place % size]] for place in places]
-        return StepProblems(problems, list(places))
-
-    def _order(self, epoch: int) -> np.ndarray:
+    def __getitem__(self, place: int) -> Problem:
+        """Returns the problem at a place, from 0."""
+        epoch, number = divmod(place, len(self._problems))
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._problems)))
-        return self._epoch[1]
+        return self._problems[self._epoch[1][number]]
+
+
+class ProblemQueue:
+    """Hands out the problems of a run, each place of the sequence once, those that teach little less often.
+
+    How many a step takes may depend on the answers (refilled groups, a curriculum), so what has been taken goes into
+    checkpoints: `state` before, `resume` after, and the run goes on with exactly the problems that it would have had.
+    """
+
+    def __init__(self, problem_set: ProblemSet, curriculum: Curriculum | None = None):
+        """Stands at the first place.
+
+        Args:
+          problem_set: the sequence.
+          curriculum: which problems are worth their turn; None asks all.
+        """
+        self._problem_set, self._curriculum = problem_set, curriculum
+        self._position = 0  # the next place
+        self._skipped = 0  # places of the run that were passed over
+
+    def take(self, num_problems: int) -> StepProblems:
+        """Returns the next problems, and moves on.
+
+        A problem that the curriculum passes over loses its turn; but where a whole epoch has been passed over, the next
+        problem is asked whatever the curriculum says, so that there always is one.
+        """
+        places: list[int] = []
+        passed = 0  # in a row
+        while len(places) < num_problems:
+            place = self._position
+            self._position += 1
+            if passed < len(self._problem_set) and not self._worth_asking(place):
+                passed += 1
+                continue
+            self._skipped += passed
+            passed = 0
+            places.append(place)
+        return StepProblems([self._problem_set[place] for place in places], places)
+
+    def record(self, problems: Sequence[Problem], pass_rates: Sequence[float]) -> None:
+        """Takes note of how often each problem was solved just now, as a share of its group."""
+        if self._curriculum is not None:
+            for problem, pass_rate in zip(problems, pass_rates, strict=True):
+                self._curriculum.record(problem.id, pass_rate)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns how many turns the run has passed over, where there is a curriculum."""
+        return {} if self._curriculum is None else {"skipped_problems": float(self._skipped)}
+
+    def state(self) -> dict[str, Any]:
+        """Returns the memory as JSON values of its own, which later steps do not change."""
+        memory = {} if self._curriculum is None else self._curriculum.state()
+        return {"position": self._position, "skipped": self._skipped, "pass_rates": memory}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Takes over the memory of an earlier process."""
+        self._position, self._skipped = state["position"], state["skipped"]
+        if self._curriculum is not None:
+            self._curriculum.resume(state["pass_rates"])
+
+    def _worth_asking(self, place: int) -> bool:
+        return self._curriculum is None or self._curriculum.asks(self._problem_set[place].id, place)

@@ -1,10 +1,14 @@
 """R_rep: how much a response repeats itself, judged on its text (section 4.1 of the report)."""
 
 import dataclasses
-from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from phi4r.errors import UserError
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: products spread over all 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +52,31 @@ def repetition_reward(text: str, settings: RepetitionSettings = RepetitionSettin
     num_ngrams = len(units) - length + 1
     if num_ngrams < 1:
         return 0.0
-    counts = Counter(zip(*(units[start:] for start in range(length)), strict=False))
-    repeated = [count for count in counts.values() if count > settings.max_count]
+    repeated = _frequent_counts(units, length, settings.max_count)
     if not repeated:
         return 0.0
     return -max(len(repeated) / num_ngrams, max(repeated) * length / len(units))
+
+
+def _frequent_counts(units: Sequence[str], length: int, max_count: int) -> list[int]:
+    """Returns the counts of the n-grams that occur more than `max_count` times, in time about linear in the text.
+
+    The n-grams are thrown into buckets by a hash, a few buckets for each. All occurrences of one share a bucket, so
+    only the n-grams of buckets with more than `max_count` in them, few in prose, need to be told apart. They are
+    numbered from the left: first the different units, then the different pairs of such a number and the next unit.
+    """
+    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    ids = np.fromiter(map(numbers.__getitem__, units), np.uint64, len(units))
+    num_ngrams = len(units) - length + 1
+    hashes = np.zeros(num_ngrams, np.uint64)
+    for start in range(length):
+        hashes = hashes * _MULTIPLIER + ids[start : start + num_ngrams]
+    num_bits = num_ngrams.bit_length() + 1
+    buckets = ((hashes * _MULTIPLIER) >> np.uint64(64 - num_bits)).astype(np.int64)
+    candidates = np.flatnonzero(np.bincount(buckets)[buckets] > max_count)
+    codes = ids[candidates].astype(np.int64)
+    for start in range(1, length):
+        pairs = codes * len(numbers) + ids[candidates + start].astype(np.int64)
+        codes = np.unique(pairs, return_inverse=True)[1]
+    counts = np.bincount(codes)
+    return counts[counts > max_count].tolist()

@@ -1,11 +1,14 @@
-"""The reward of section 4.1: accuracy shaped by length, overridden by format, plus repetition; jitted.
+"""The reward, jitted: a weighted sum of named parts, by default section 4.1's accuracy by length, and repetition.
 
-The verdicts (is the answer right, is the format kept, how much is repeated) come from the host as arrays; the
-arithmetic on them happens here.
+The verdicts (is the answer right, is the format kept, how much is repeated, what do further verifiers say) come from
+the host as arrays; the arithmetic on them happens here.
 """
 
 import dataclasses
 import functools
+import operator
+from collections import Counter
+from collections.abc import Mapping
 
 import flax.struct
 import jax
@@ -13,14 +16,18 @@ import jax.numpy as jnp
 
 from phi4r.errors import UserError
 from phi4r.rl.repetition import RepetitionSettings
+from phi4r.rl.reward_parts import RewardPart
 from phi4r.typing import Array, Bool, Float, Int, typechecked
+
+PAPER_PARTS = (RewardPart("accuracy", 8 / 13), RewardPart("repetition", 1 / 13))  # section 4.1
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardSettings:
-    """Every constant of section 4.1. Lengths are in response tokens, the end token included.
+    """What a reward is made of, and every constant of section 4.1. Lengths are in response tokens, with the end token.
 
     Attributes:
+      parts: the terms of the sum, each with its weight. The paper's weights do not sum to 1, and are not normalised.
       max_length: L_max, the longest response that is sampled.
       positive_control_length: L_pos_control, up to which a right answer keeps its full reward.
       negative_control_length: L_neg_control, from which on a wrong answer has its mildest reward.
@@ -31,13 +38,13 @@ class RewardSettings:
       incomplete: reward in place of the above when the response does not end with <|im_end|>.
       think_missing: reward in place of the above when the <think> block is missing or misused.
       incomplete_and_think_missing: reward when both hold.
-      accuracy_weight: weight of the (overridden) accuracy reward in the sum.
-      repetition_weight: weight of R_rep. The weights do not sum to 1, and are not normalised.
       length_aware: False gives the control of the experiments: `correct_short` for every right answer and
         `incorrect_short` for every wrong one, with the same overrides. Not in the paper.
+      overlong_buffer: tokens before `max_length` over which the part "overlong" falls from 0 to -1.
       repetition: what counts as a repetition.
     """
 
+    parts: tuple[RewardPart, ...] = PAPER_PARTS  # section 4.1
     max_length: int = 31744  # section 4.1
     positive_control_length: int = 25600  # section 4.1
     negative_control_length: int = 3702  # section 4.1
@@ -48,9 +55,8 @@ class RewardSettings:
     incomplete: float = -0.5  # section 4.1
     think_missing: float = -1.0  # section 4.1
     incomplete_and_think_missing: float = -1.0  # not in the paper
-    accuracy_weight: float = 8 / 13  # section 4.1
-    repetition_weight: float = 1 / 13  # section 4.1
     length_aware: bool = True
+    overlong_buffer: int = 4096  # not in the paper; DAPO's
     repetition: RepetitionSettings = dataclasses.field(default_factory=RepetitionSettings)
 
     def __post_init__(self):
@@ -63,16 +69,23 @@ class RewardSettings:
             raise UserError(
                 f"reward.negative_control_length={self.negative_control_length} must be at least 1; the paper has 3702."
             )
+        counts = Counter(part.name for part in self.parts)
+        if not counts or max(counts.values()) > 1:
+            raise UserError(f"reward.parts must name at least one part, and each once, not {list(counts.elements())}.")
+        if "overlong" in counts and not 0 < self.overlong_buffer <= self.max_length:
+            raise UserError(
+                f"reward.overlong_buffer={self.overlong_buffer} must be at least 1 and at most "
+                f"reward.max_length={self.max_length}; DAPO has a fifth of it."
+            )
 
 
 @flax.struct.dataclass
 class Rewards:
     """The reward of every response and its parts."""
 
-    total: Array  # [B] float32: R_final, what the advantages are made of
+    total: Array  # [B] float32: the weighted sum, what the advantages are made of
     accuracy: Array  # [B] float32: 1 where the answer is right, whatever the format
-    accuracy_scaled: Array  # [B] float32: R_acc_scaled, shaped by length and overridden by format
-    repetition: Array  # [B] float32: R_rep
+    parts: dict[str, Array]  # name -> [B] float32, before the weights
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -84,8 +97,9 @@ def compute_rewards(
     think_ok: Bool[Array, "B"],
     repetition: Float[Array, "B"],
     settings: RewardSettings,
+    scores: Mapping[str, Float[Array, "B"]] | None = None,
 ) -> Rewards:
-    """Computes R_final = 8/13 R_acc_scaled + 1/13 R_rep for a batch of responses.
+    """Computes the weighted sum for a batch of responses; the paper's is R_final = 8/13 R_acc_scaled + 1/13 R_rep.
 
     Args:
       correct: whether the answer was judged right.
@@ -93,23 +107,50 @@ def compute_rewards(
       complete: whether the response ended with <|im_end|> (and was not cut off).
       think_ok: whether there is one <think> block, closed, in order.
       repetition: R_rep of each text, from `repetition_reward`.
-      settings: the constants.
+      settings: the parts and the constants.
+      scores: of the parts that verifiers score, by name.
     """
+    correct_or_not = correct.astype(jnp.float32)
+
+    def compute(part: RewardPart) -> Array:
+        match part.name:
+            case "accuracy":
+                return _with_overrides(_shaped_accuracy(correct, lengths, settings), complete, think_ok, settings)
+            case "repetition":
+                return repetition
+            case "correct":
+                return correct_or_not
+            case "format":
+                return complete & think_ok
+            case "overlong":
+                return soft_overlong_penalty(lengths, settings)
+            case _:
+                return scores[part.name]
+
+    parts = {part.name: compute(part).astype(jnp.float32) for part in settings.parts}
+    weighted = [part.weight * parts[part.name] for part in settings.parts]
+    return Rewards(total=functools.reduce(operator.add, weighted), accuracy=correct_or_not, parts=parts)
+
+
+def _shaped_accuracy(correct: Array, lengths: Array, settings: RewardSettings) -> Array:
+    """Returns R_acc_scaled before the overrides, or the plain control."""
     if settings.length_aware:
-        scaled = length_scaled_accuracy(correct, lengths, settings)
-    else:
-        scaled = jnp.where(correct, settings.correct_short, settings.incorrect_short)
+        return length_scaled_accuracy(correct, lengths, settings)
+    return jnp.where(correct, settings.correct_short, settings.incorrect_short)
+
+
+def _with_overrides(scaled: Array, complete: Array, think_ok: Array, settings: RewardSettings) -> Array:
+    """Replaces the accuracy reward of responses that break the format."""
     scaled = jnp.where(complete, scaled, settings.incomplete)
     scaled = jnp.where(think_ok, scaled, settings.think_missing)
-    scaled = jnp.where(complete | think_ok, scaled, settings.incomplete_and_think_missing)
-    scaled = scaled.astype(jnp.float32)
-    repetition = repetition.astype(jnp.float32)
-    return Rewards(
-        total=settings.accuracy_weight * scaled + settings.repetition_weight * repetition,
-        accuracy=correct.astype(jnp.float32),
-        accuracy_scaled=scaled,
-        repetition=repetition,
-    )
+    return jnp.where(complete | think_ok, scaled, settings.incomplete_and_think_missing)
+
+
+@typechecked
+def soft_overlong_penalty(lengths: Int[Array, "B"], settings: RewardSettings) -> Float[Array, "B"]:
+    """Returns 0 up to L_max - buffer tokens, and from there a line down to -1 at L_max (DAPO, eq. 13)."""
+    free = settings.max_length - settings.overlong_buffer
+    return jnp.clip((free - lengths.astype(jnp.float32)) / settings.overlong_buffer, -1.0, 0.0)
 
 
 @typechecked

@@ -1,50 +1,85 @@
 """One rollout: problems in, judged and rewarded samples out.
 
-The life of a step's 64 problems: rendered to prompt ids; G responses each, sampled on the device; decoded and judged on
-the host (is the answer right, is the thought well formed, how much is repeated); rewarded on the device; and turned
-into advantages within each group. Everything about them is then written to disk by `save_rollout`.
+The life of a step's 64 problems: rendered to prompt ids; G responses each, sampled on the device; each of them decoded
+and judged on the host (is the answer right, is the thought well formed, how much is repeated) as soon as it ends, while
+others still decode; rewarded on the device; and turned into advantages within each group. With `max_refills`, a group
+whose rewards are all equal gives its place to another problem, for it teaches nothing: dynamic sampling (DAPO,
+arXiv 2503.14476).
+`phi4r.rl.records` writes everything about them to disk.
 """
 
 import dataclasses
-import pathlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from phi4r.data.records import Problem
-from phi4r.data.sources import write_arrayrecord
-from phi4r.evals.tasks import Task
-from phi4r.hosts import gather, host_slice
-from phi4r.rl.grpo import GrpoSettings, group_advantages
-from phi4r.rl.problems import StepProblems
-from phi4r.rl.repetition import repetition_reward
-from phi4r.rl.rewards import Rewards, RewardSettings, compute_rewards
+from phi4r.rl.advantages import group_advantages
+from phi4r.rl.grpo import GrpoSettings
+from phi4r.rl.judging import Judge, Judgement
+from phi4r.rl.problems import ProblemQueue, StepProblems
+from phi4r.rl.rewards import Rewards, compute_rewards
 from phi4r.sampling import FINISH_STOP, Sampler, Samples, SamplingParams
-from phi4r.sampling.generator import decode_responses
 from phi4r.text.chat import Chat
-from phi4r.text.thinking import think_format_ok_ids
 from phi4r.typing import Array, Params
-from phi4r.verifiers.pool import VerifierPool
 from phi4r.verifiers.verdict import Verdict
 
-# Asked where no answer can be extracted: (problem, response) -> Verdict. The paper uses a language model here.
-FallbackVerifier = Callable[[Problem, str], Verdict]
+
+@dataclasses.dataclass(frozen=True)
+class JudgedGroups:
+    """Problems with G judged responses each; rows i*G..i*G+G-1 answer problem i."""
+
+    problems: Sequence[Problem]
+    samples: Samples
+    texts: list[str]
+    verdicts: list[Verdict]
+    part_verdicts: list[Verdict]  # of the parts of the reward that verifiers score, in no order
+    rewards: Rewards
+
+    def choose(self, groups: Sequence[int]) -> "JudgedGroups":
+        """Returns some of the groups, in the order given."""
+        group_size = len(self.texts) // len(self.problems)
+        rows = [group * group_size + sample for group in groups for sample in range(group_size)]
+        samples, rewards = jax.tree.map(lambda x: x[np.asarray(rows, int)], (self.samples, self.rewards))
+        texts, verdicts = [self.texts[row] for row in rows], [self.verdicts[row] for row in rows]
+        return JudgedGroups([self.problems[i] for i in groups], samples, texts, verdicts, [], rewards)
+
+    def mean_by_group(self, values: np.ndarray) -> np.ndarray:
+        """Returns the mean of [B] values in each group; [P]."""
+        return values.reshape(len(self.problems), -1).mean(axis=1)
+
+    @property
+    def zero_spread(self) -> np.ndarray:
+        """Which groups have rewards that are all equal, and so no advantage; [P] bool."""
+        totals = self.rewards.total.reshape(len(self.problems), -1)
+        return totals.max(axis=1) == totals.min(axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-    """A step's problems with G judged responses each; rows i*G..i*G+G-1 answer problem i."""
+    """A step's problems with G judged responses each; rows i*G..i*G+G-1 answer problem i.
+
+    Attributes:
+      problems: P of them.
+      samples: B = P * G rows.
+      texts: of the responses, without end tokens.
+      verdicts: of the task's verifier.
+      rewards: totals and parts.
+      advantages: [B] float32.
+      metrics: of everything that was sampled, what was dropped too.
+      dropped: groups without spread that gave their places to others, or None. They are not trained on.
+    """
 
     problems: Sequence[Problem]
     samples: Samples
     texts: list[str]
     verdicts: list[Verdict]
     rewards: Rewards
-    advantages: np.ndarray  # [B] float32
+    advantages: np.ndarray
     metrics: dict[str, float]
+    dropped: JudgedGroups | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,89 +88,121 @@ class RolloutEngine:
 
     Attributes:
       sampler: fixed shapes and compiled programs.
-      chat: renders prompts and decodes responses.
-      task: how problems are asked and judged.
-      pool: the worker processes in which answers are judged.
+      chat: renders prompts.
+      judge: decodes and judges responses.
       grpo: group size, temperature and the convention of the advantages.
-      reward: constants of the reward.
-      fallback: judges responses in which no answer could be found; None leaves them wrong.
+      num_problems: P, groups in a rollout.
+      max_refills: how often, at most, groups without spread are replaced by further problems; 0 keeps them. Where
+        spread is still lacking after that, groups without it fill the rollout: every batch has the same shape.
     """
 
     sampler: Sampler
     chat: Chat
-    task: Task
-    pool: VerifierPool
+    judge: Judge
     grpo: GrpoSettings
-    reward: RewardSettings
-    fallback: FallbackVerifier | None = None
+    num_problems: int
+    max_refills: int = 0
 
-    def __call__(self, unrolled: Params, asked: StepProblems, key: Array) -> Rollout:
+    def __call__(self, unrolled: Params, problems: ProblemQueue, key: Array) -> Rollout:
         """Samples, judges and rewards a group of responses to every problem.
 
         Args:
           unrolled: `sampler.unroll(params)`.
-          asked: the problems of this step and their places.
+          problems: from which the step's problems are taken; it learns how often each was solved.
           key: random key of this step.
         """
         jax.block_until_ready(unrolled)  # the update before it ends here, so that the times below are the rollout's own
-        started = time.perf_counter()
-        samples = self.sampler.sample(
-            unrolled,
-            [self.chat.prompt_ids(self.task.conversation(problem)) for problem in asked.problems],
-            key,
-            prompt_ids=asked.places,
-            num_samples=self.grpo.group_size,
-            sampling=SamplingParams(temperature=self.grpo.temperature),
-        )
-        sampled = time.perf_counter()
-        texts = decode_responses(samples, self.chat)
-        complete = samples.finish_reason == FINISH_STOP
-        verdicts = self._judge(asked.problems, texts, complete)
-        rewards = compute_rewards(
-            np.array([verdict.correct for verdict in verdicts]) & complete,
-            samples.lengths,
-            complete,
-            np.array([self._think_ok(row) for row in _responses(samples)]),
-            np.array([repetition_reward(text, self.reward.repetition) for text in texts], np.float32),
-            self.reward,
-        )
-        rewards = jax.tree.map(np.asarray, rewards)
-        advantages, zero_spread = group_advantages(
-            rewards.total,
+        seconds = {"sample_s": 0.0, "judge_s": 0.0}
+        rounds: list[JudgedGroups] = []
+        missing = self.num_problems
+        while missing and len(rounds) <= self.max_refills:
+            judged = self._answer(unrolled, problems.take(missing), key, seconds)
+            problems.record(judged.problems, judged.mean_by_group(judged.rewards.accuracy).tolist())
+            rounds.append(judged)
+            missing -= len(judged.problems) - int(judged.zero_spread.sum()) * (self.max_refills > 0)
+        everything = _join(rounds)
+        kept, dropped = self._split(everything)
+        metrics = {**rollout_metrics(everything), **problems.metrics(), **seconds}
+        if self.max_refills:
+            metrics |= {"dropped_groups": float(len(dropped)), "refills": float(len(rounds) - 1)}
+        chosen = everything.choose(kept) if dropped else everything
+        advantages, _ = group_advantages(
+            chosen.rewards.total,
             group_size=self.grpo.group_size,
             std=self.grpo.group_std,
             eps=self.grpo.advantage_eps,
+            baseline=self.grpo.baseline,
         )
-        metrics = rollout_metrics(samples, rewards, verdicts)
-        metrics["zero_spread_share"] = float(np.mean(zero_spread))
-        metrics["sample_s"] = sampled - started
-        metrics["judge_s"] = time.perf_counter() - sampled
-        return Rollout(asked.problems, samples, texts, verdicts, rewards, np.asarray(advantages), metrics)
+        return Rollout(
+            chosen.problems,
+            chosen.samples,
+            chosen.texts,
+            chosen.verdicts,
+            chosen.rewards,
+            np.asarray(advantages),
+            metrics,
+            everything.choose(dropped) if dropped else None,
+        )
 
-    def _judge(self, problems: Sequence[Problem], texts: Sequence[str], complete: np.ndarray) -> list[Verdict]:
-        """Returns a verdict for every response, by the verifier or, where it finds no answer, by the fallback.
+    def _split(self, everything: JudgedGroups) -> tuple[list[int], list[int]]:
+        """Returns which groups are trained on, in the order in which they were asked, and which are dropped."""
+        useful, useless = np.flatnonzero(~everything.zero_spread), np.flatnonzero(everything.zero_spread)
+        chosen = np.concatenate([useful, useless])[: self.num_problems]
+        kept = sorted(chosen.tolist())
+        return kept, sorted(set(range(len(everything.problems))) - set(kept))
 
-        The fallback may be slow and dear, so it is not asked about what was cut off, which is wrong whatever it says.
-        """
-        mine = host_slice(len(texts))  # one judge for each response: a deadline may pass on one host and not on another
-        asked = [problem for problem in problems for _ in range(self.grpo.group_size)][mine]
-        verdicts = self.pool.verify_all(self.task.verifier, texts[mine], [problem.answer for problem in asked])
-        if self.fallback is not None:
-            verdicts = [
-                self.fallback(problem, text) if verdict.status == "no_answer" and whole else verdict
-                for problem, text, verdict, whole in zip(asked, texts[mine], verdicts, complete[mine], strict=True)
-            ]
-        return [Verdict(**fields) for fields in gather([dataclasses.asdict(verdict) for verdict in verdicts])]
+    def _answer(self, unrolled: Params, asked: StepProblems, key: Array, seconds: dict[str, float]) -> JudgedGroups:
+        """Samples and judges a group for each problem; adds to `seconds` what it took."""
+        started = time.perf_counter()
+        with self.judge.judging(asked.problems, self.grpo.group_size) as judging:
+            samples = self.sampler.sample(
+                unrolled,
+                [self.chat.prompt_ids(self.judge.task.conversation(problem)) for problem in asked.problems],
+                key,
+                prompt_ids=asked.places,
+                num_samples=self.grpo.group_size,
+                sampling=SamplingParams(temperature=self.grpo.temperature),
+                on_finished=judging.finished,
+            )
+            sampled = time.perf_counter()
+            judgements = judging.results()
+        rewards = self._rewards(samples, judgements)
+        seconds["sample_s"] += sampled - started
+        seconds["judge_s"] += time.perf_counter() - sampled
+        return JudgedGroups(
+            asked.problems,
+            samples,
+            [judgement.text for judgement in judgements],
+            [judgement.verdict for judgement in judgements],
+            [verdict for judgement in judgements for verdict in judgement.scores.values()],
+            rewards,
+        )
 
-    def _think_ok(self, response: list[int]) -> bool:
-        """Whether a response has one thought block, opened and closed once and in order."""
-        tokenizer = self.chat.tokenizer
-        return think_format_ok_ids(response, think_id=tokenizer.think_id, end_think_id=tokenizer.end_think_id)
+    def _rewards(self, samples: Samples, judgements: Sequence[Judgement]) -> Rewards:
+        """Computes the rewards of a round, padded to the rows of a whole one: another shape would compile anew."""
+        complete = samples.finish_reason == FINISH_STOP
+        correct = np.array([judgement.verdict.correct for judgement in judgements]) & complete
+        names = judgements[0].scores
+        columns = {
+            "correct": correct,
+            "lengths": samples.lengths,
+            "complete": complete,
+            "think_ok": np.array([judgement.think_ok for judgement in judgements]),
+            "repetition": np.array([judgement.repetition for judgement in judgements], np.float32),
+            "scores": {name: np.array([j.scores[name].score for j in judgements], np.float32) for name in names},
+        }
+        padding = self.num_problems * self.grpo.group_size - len(judgements)
+        padded = jax.tree.map(lambda x: np.pad(x, (0, padding)), columns)
+        rewards = compute_rewards(**padded, settings=self.judge.reward)
+        return jax.tree.map(lambda x: np.asarray(x)[: len(judgements)], rewards)
 
 
-def rollout_metrics(samples: Samples, rewards: Rewards, verdicts: Sequence[Verdict]) -> dict[str, float]:
+def rollout_metrics(groups: JudgedGroups) -> dict[str, float]:
     """Returns what Figure 7 of the paper plots, and the health of the verifiers; nan means nothing to average."""
+    samples, rewards = groups.samples, groups.rewards
     lengths, correct = samples.lengths, rewards.accuracy > 0
+    statuses = [verdict.status for verdict in groups.verdicts]
+    all_statuses = statuses + [verdict.status for verdict in groups.part_verdicts]
 
     def mean(values: np.ndarray) -> float:
         return float(np.mean(values)) if len(values) else float("nan")
@@ -143,48 +210,33 @@ def rollout_metrics(samples: Samples, rewards: Rewards, verdicts: Sequence[Verdi
     return {
         "reward": mean(rewards.total),
         "accuracy": mean(rewards.accuracy),
-        "reward_accuracy": mean(rewards.accuracy_scaled),
-        "reward_repetition": mean(rewards.repetition),
+        **{f"reward_{name}": mean(values) for name, values in rewards.parts.items()},
         "length": mean(lengths),
         "length_min": float(lengths.min()),
         "length_max": float(lengths.max()),
         "length_correct": mean(lengths[correct]),
         "length_wrong": mean(lengths[~correct]),
         "clipped_share": mean(samples.finish_reason != FINISH_STOP),
-        "no_answer_share": mean(np.array([verdict.status == "no_answer" for verdict in verdicts])),
-        "timeout_share": mean(np.array([verdict.status == "timeout" for verdict in verdicts])),
+        "zero_spread_share": mean(groups.zero_spread),
+        "no_answer_share": statuses.count("no_answer") / len(statuses),
+        "timeout_share": all_statuses.count("timeout") / len(all_statuses),
+        "error_share": all_statuses.count("error") / len(all_statuses),
+        "failed_share": (all_statuses.count("timeout") + all_statuses.count("error")) / len(all_statuses),
     }
 
 
-def save_rollout(path: pathlib.Path, rollout: Rollout) -> None:
-    """Writes one JSON record for each response: text, ids, log-probs, verdict and the parts of its reward."""
-    samples, rewards = rollout.samples, rollout.rewards
-    group_size = len(rollout.texts) // len(rollout.problems)
-    logprobs = [row[mask] for row, mask in zip(samples.logprobs, samples.response_mask, strict=True)]
-
-    def record(row: int, response: list[int]) -> dict[str, Any]:
-        problem, verdict = rollout.problems[row // group_size], rollout.verdicts[row]
-        return {
-            "problem": problem.id,
-            "sample": row % group_size,
-            "prompt": problem.prompt,
-            "reference": problem.answer,
-            "text": rollout.texts[row],
-            "tokens": response,
-            "logprobs": [round(float(x), 6) for x in logprobs[row]],
-            "finish_reason": "stop" if samples.finish_reason[row] == FINISH_STOP else "length",
-            "answer": verdict.answer,
-            "status": verdict.status,
-            "correct": bool(rewards.accuracy[row] > 0),
-            "reward": float(rewards.total[row]),
-            "reward_accuracy": float(rewards.accuracy_scaled[row]),
-            "reward_repetition": float(rewards.repetition[row]),
-            "advantage": float(rollout.advantages[row]),
-        }
-
-    write_arrayrecord(path, [record(row, response) for row, response in enumerate(_responses(samples))])
-
-
-def _responses(samples: Samples) -> list[list[int]]:
-    """Returns the drawn tokens of every row, the end token included."""
-    return [row[mask].tolist() for row, mask in zip(samples.tokens, samples.response_mask, strict=True)]
+def _join(rounds: Sequence[JudgedGroups]) -> JudgedGroups:
+    """Puts the groups of several rounds one after the other."""
+    if len(rounds) == 1:
+        return rounds[0]
+    samples, rewards = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *((judged.samples, judged.rewards) for judged in rounds)
+    )
+    return JudgedGroups(
+        [problem for judged in rounds for problem in judged.problems],
+        samples,
+        [text for judged in rounds for text in judged.texts],
+        [verdict for judged in rounds for verdict in judged.verdicts],
+        [verdict for judged in rounds for verdict in judged.part_verdicts],
+        rewards,
+    )

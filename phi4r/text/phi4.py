@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phi4r.errors import UserError
+from phi4r.text.byte_level import byte_letters
 from phi4r.text.files import CONFIG_FILE, TEMPLATE_FILE, to_json, write_files
 from phi4r.text.template import phi4_template
 
@@ -93,7 +94,7 @@ def read_ranks(path: str | os.PathLike) -> dict[bytes, int]:
 
 
 def _tokenizer_json(ranks: dict[bytes, int]) -> dict[str, Any]:
-    letters = _byte_letters()
+    letters = byte_letters()
 
     def spell(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
@@ -142,13 +143,3 @@ def _merge_of(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
 def _added_token_entries(first_id: int) -> list[dict[str, Any]]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return [{"id": first_id + i, "content": text, **flags} for i, text in enumerate(ADDED_TOKENS)]
-
-
-def _byte_letters() -> dict[int, str]:
-    """Returns the letter that stands for each byte in a byte-level vocabulary.
-
-    Printable Latin-1 stands for itself; the other bytes take the code points from 256 on, in order.
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

@@ -46,17 +46,30 @@ class GuardSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Alert:
-    """A healthy range of one metric, and what to say outside it.
+    """A healthy range of one metric, or of its course over some steps, and what to say outside it.
 
     Attributes:
       metric: its name; a step without it is healthy.
       unhealthy: whether a value is out of range; nan never is.
       advice: what it means and what to do; "{value}" stands for the value.
+      window: steps that are looked at together; 1 for the last alone. With fewer steps nothing is said.
+      summary: makes the one value of `unhealthy` and `advice` from those of the window, the oldest first.
+      cause: names the likely cause from all metrics of the step, to be said after the advice; None says nothing more.
+      stops: whether the run stops there.
     """
 
     metric: str
     unhealthy: Callable[[float], bool]
     advice: str
+    window: int = 1
+    summary: Callable[[Sequence[float]], float] = lambda values: values[-1]
+    cause: Callable[[Mapping[str, float]], str] | None = None
+    stops: bool = False
+
+    @property
+    def name(self) -> str:
+        """Tells the alerts on one metric apart."""
+        return self.metric if self.window == 1 else f"{self.metric} over {self.window} steps"
 
 
 class Guards:
@@ -76,6 +89,8 @@ class Guards:
         self._skipped = self._spikes = 0  # steps of the run
         self._losses: collections.deque[float] = collections.deque(maxlen=SPIKE_WINDOW)
         self._told: set[str] = set()
+        windows = {alert.metric: max(a.window for a in alerts if a.metric == alert.metric) for alert in alerts}
+        self._recent = {metric: collections.deque(maxlen=window) for metric, window in windows.items()}
 
     def state(self) -> dict[str, Any]:
         """Returns the memory as JSON values."""
@@ -85,6 +100,7 @@ class Guards:
             "spikes": self._spikes,
             "losses": list(self._losses),
             "told": sorted(self._told),
+            "recent": {metric: list(values) for metric, values in self._recent.items()},
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
@@ -92,6 +108,8 @@ class Guards:
         self._nonfinite, self._skipped, self._spikes = state["nonfinite"], state["skipped"], state["spikes"]
         self._losses.extend(state["losses"])
         self._told.update(state["told"])
+        for metric, values in self._recent.items():
+            values.extend(state.get("recent", {}).get(metric, ()))
 
     def check(self, step: int, metrics: Mapping[str, float], batch: Any) -> dict[str, float]:
         """Looks at one step and returns `skipped` and `loss_spikes`: how many steps of the run there were of each.
@@ -102,7 +120,7 @@ class Guards:
           batch: what the step was trained on, on the mesh.
 
         Raises:
-          UserError: if too many steps in a row were not finite.
+          UserError: if too many steps in a row were not finite, or an alert stops the run.
         """
         if metrics["finite"]:
             self._nonfinite = 0
@@ -143,11 +161,21 @@ class Guards:
 
     def _check_ranges(self, step: int, metrics: Mapping[str, float]) -> None:
         """Speaks of metrics out of their healthy range, of each once."""
+        for metric, values in self._recent.items():
+            if metric in metrics:
+                values.append(metrics[metric])
         for alert in self._alerts:
-            value = metrics.get(alert.metric)
-            if value is not None and alert.metric not in self._told and alert.unhealthy(value):
-                self._told.add(alert.metric)
-                _say(f"step {step}: {alert.advice.format(value=value)} (Said once a run.)")
+            window = list(self._recent[alert.metric])[-alert.window :]
+            if alert.metric not in metrics or alert.name in self._told or len(window) < alert.window:
+                continue
+            value = alert.summary(window)
+            if alert.unhealthy(value):
+                self._told.add(alert.name)
+                text = f"step {step}: {alert.advice.format(value=value)}"
+                text += f" {alert.cause(metrics)}" if alert.cause else ""
+                if alert.stops:
+                    raise UserError(text)
+                _say(f"{text} (Said once a run.)")
 
 
 def save_batch(path: pathlib.Path, batch: Any) -> None:

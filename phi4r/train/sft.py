@@ -249,7 +249,7 @@ def _open_data(
     if data.stats.longest > config.max_positions:
         raise UserError(
             f"the longest example has {data.stats.longest} tokens, but the model was made for {config.max_positions}"
-            " positions; convert it with --reasoning, or drop long examples with a smaller data.row_length."
+            " positions; set model.rope, convert it with --reasoning, or drop long examples by data.row_length."
         )
     return data
 

@@ -154,7 +154,7 @@ def sum_gradients(
 
     def accumulate(carry: Any, rows: Any) -> tuple[Any, None]:
         sums, grads = differentiate(rows)
-        return (_join(carry[0], sums), jax.tree.map(jnp.add, carry[1], grads)), None
+        return (join_sums(carry[0], sums), jax.tree.map(jnp.add, carry[1], grads)), None
 
     if rows_in_use is None:
         return jax.lax.scan(accumulate, zeros, parts)[0]
@@ -208,7 +208,7 @@ def fill_order(num_rows: int, num_parts: int) -> np.ndarray:
 
 
 def parts_in_use(rows: Array, num_parts: int) -> Array:
-    """Returns [] int32, how many of the parts of `split_rows` have to be computed: up to the last one with a row in use.
+    """Returns how many of the parts of `split_rows` have to be computed, up to the last with a row in use; [] int32.
 
     Args:
       rows: [B] bool, which are in use.
@@ -227,7 +227,7 @@ def mean_metrics(sums: LossSum) -> Metrics:
     return {"loss": _divide(sums.total, sums.weight), **means}
 
 
-def _join(left: LossSum, right: LossSum) -> LossSum:
+def join_sums(left: LossSum, right: LossSum) -> LossSum:
     """Returns the LossSum of two parts together."""
 
     def join(a: Any, b: Any) -> Any:

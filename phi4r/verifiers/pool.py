@@ -5,21 +5,25 @@ a worker that misses its deadline, and counts what was not judged. No signals ar
 A verdict that failed is a verdict with `status` "timeout" or "error", never a plain wrong one.
 
     with VerifierPool(num_workers=4, deadline_s=5.0) as pool:
+        future = pool.submit(MathVerifier(thinking=True), response, reference)  # judged while this thread goes on
         verdicts = pool.verify_all(MathVerifier(thinking=True), responses, references)
+        future.result()  # a Verdict
         pool.counts  # Counter({"ok": 500, "no_answer": 11, "timeout": 1})
 """
 
 import collections
 import concurrent.futures
 import logging
+import math
 import os
 import queue
 import threading
 from collections.abc import Sequence
+from typing import get_args
 
 from phi4r.errors import UserError
-from phi4r.verifiers.specification import specification
-from phi4r.verifiers.verdict import TwoSpeedVerifier, Verdict, Verifier, failed
+from phi4r.verifiers.specification import key_of, specification
+from phi4r.verifiers.verdict import Status, TwoSpeedVerifier, Verdict, Verifier, failed
 from phi4r.verifiers.worker_process import WorkerDied, WorkerLate, WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -46,7 +50,7 @@ class VerifierPool:
     """Runs verifiers in worker processes, which start when first needed and stay warm until `close`.
 
     Attributes:
-      counts: how many verdicts of each status this pool has returned.
+      counts: how many verdicts of each status this pool has reached.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class VerifierPool:
         self._deadline_s = deadline_s
         self._memory_bytes = memory_bytes
         self._start_deadline_s = start_deadline_s
+        self._proven: set[str] = set()  # verifiers that a worker has loaded
         self._lock = threading.Lock()
         self._idle: queue.LifoQueue[WorkerProcess | None] = queue.LifoQueue()  # the warmest worker first
         for _ in range(num_workers):
@@ -110,6 +115,23 @@ class VerifierPool:
                 for worker in workers:
                     self._idle.put(worker)
 
+    def submit(self, verifier: Verifier, response: str, reference: str) -> concurrent.futures.Future[Verdict]:
+        """Returns the verdict to come; the cheap path is taken at once, in this thread.
+
+        The future never raises for what a response does to the verifier. It raises UserError where the verifier cannot
+        be loaded at all; a worker that fails to start after others have worked is a verdict with status "error".
+
+        Raises:
+          UserError: if the verifier cannot run in a worker.
+        """
+        spec = specification(verifier)
+        verdict = _quick(verifier, response, reference)
+        if verdict is None:
+            return self._threads.submit(self._judge_counted, spec, response, reference)
+        future: concurrent.futures.Future[Verdict] = concurrent.futures.Future()
+        future.set_result(self._counted(verdict))
+        return future
+
     def verify_all(self, verifier: Verifier, responses: Sequence[str], references: Sequence[str]) -> list[Verdict]:
         """Returns the verdicts on `responses`, in order.
 
@@ -118,15 +140,24 @@ class VerifierPool:
         """
         if len(responses) != len(references):
             raise UserError(f"{len(responses)} responses but {len(references)} references; give one for each.")
-        spec = specification(verifier)
-        verdicts = [_quick(verifier, *pair) for pair in zip(responses, references, strict=True)]
-        undecided = [i for i, verdict in enumerate(verdicts) if verdict is None]
-        slow = self._threads.map(lambda i: self._judge(spec, responses[i], references[i]), undecided)
-        for i, verdict in zip(undecided, slow, strict=True):
-            verdicts[i] = verdict
+        futures = [self.submit(verifier, *pair) for pair in zip(responses, references, strict=True)]
+        return [future.result() for future in futures]
+
+    def _judge_counted(self, spec: dict, response: str, reference: str) -> Verdict:
+        """Returns the verdict of a worker, or counts one that could not be had."""
+        try:
+            verdict = self._judge(spec, response, reference)
+        except (UserError, OSError) as error:  # OSError: no process, no memory or no descriptor left for a worker
+            if key_of(spec) not in self._proven:
+                raise
+            _log.warning("Not judged: %s", error)
+            verdict = failed("error")
+        return self._counted(verdict)
+
+    def _counted(self, verdict: Verdict) -> Verdict:
         with self._lock:
-            self.counts.update(verdict.status for verdict in verdicts)
-        return verdicts
+            self.counts[verdict.status] += 1
+        return verdict
 
     def _start(self, spec: dict) -> WorkerProcess:
         """Starts a worker whose imports run while this thread does other things."""
@@ -142,6 +173,7 @@ class VerifierPool:
                 worker = self._start(spec)
             worker.begin_load(spec)
             worker.finish_loads(self._start_deadline_s)
+            self._proven.add(key_of(spec))
             verdict, cause = self._ask(worker, spec, response, reference)
             if verdict.status in ("timeout", "error"):
                 _log.warning("Not judged: %s; reference %.80r, response %r", cause, reference, response[-80:])
@@ -166,6 +198,8 @@ class VerifierPool:
             return failed("error"), "the worker died"
         if "error" in reply:
             return failed("error"), reply["error"]
+        if not _is_verdict(reply):
+            return failed("error"), f"the verifier returned {reply}"
         return Verdict(**reply), "the verifier failed"
 
 
@@ -178,6 +212,18 @@ def _quick(verifier: Verifier, response: str, reference: str) -> Verdict | None:
     except Exception:  # a worker will meet the same error, and it is counted there
         _log.exception("The cheap path of %s failed", verifier)
         return None
+
+
+def _is_verdict(reply: dict) -> bool:
+    """Whether a reply has the fields of a verdict, of their types: verifiers of others return what they like."""
+    return (
+        reply.keys() == {"correct", "score", "answer", "status"}
+        and isinstance(reply["correct"], bool)
+        and isinstance(reply["score"], float | int)
+        and math.isfinite(reply["score"])
+        and isinstance(reply["answer"], str | None)
+        and reply["status"] in get_args(Status)
+    )
 
 
 def _num_available_cores() -> int:

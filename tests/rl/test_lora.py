@@ -81,17 +81,17 @@ def test_the_policy_leaves_the_reference_which_was_loaded_once(whole):
 def test_the_sampler_draws_from_the_policy_that_is_trained(whole):
     for line in read_metrics(whole[0]):
         assert line["ratio"] == pytest.approx(1.0, abs=1e-5)
-        assert line["logprob_gap_row_max"] == pytest.approx(0.0, abs=1e-5)
+        assert line["logprob_gap_max"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_killed_and_resumed_run_is_the_uninterrupted_run_bit_for_bit(settings, whole, tmp_path, monkeypatch):
     save_rollout, saved = train.save_rollout, []
 
-    def dying(path, rollout):
+    def dying(path, *rollout, **gaps):
         saved.append(path)
         if len(saved) == 3:
             raise Killed
-        save_rollout(path, rollout)
+        save_rollout(path, *rollout, **gaps)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(train, "save_rollout", dying)

@@ -1,4 +1,8 @@
+from collections import Counter
+
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from phi4r.errors import UserError
 from phi4r.rl.repetition import RepetitionSettings, repetition_reward
@@ -49,3 +53,36 @@ def test_the_unit_may_be_characters():
 def test_thresholds_below_one_are_refused():
     with pytest.raises(UserError, match="ngram_length"):
         RepetitionSettings(ngram_length=0)
+
+
+def by_definition(text, settings):
+    """The formula, with every n-gram in a dictionary."""
+    units = text.split() if settings.unit == "words" else text
+    ngrams = [tuple(units[i : i + settings.ngram_length]) for i in range(len(units) - settings.ngram_length + 1)]
+    counts = Counter(ngrams)
+    often = [count for count in counts.values() if count > settings.max_count]
+    if not often:
+        return 0.0
+    return -max(len(often) / len(ngrams), max(often) / (len(units) / settings.ngram_length))
+
+
+@given(
+    st.text(alphabet="ab ", max_size=200),
+    st.sampled_from(["words", "characters"]),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+def test_buckets_find_what_a_dictionary_finds(text, unit, length, max_count):
+    settings = RepetitionSettings(unit=unit, ngram_length=length, max_count=max_count)
+    assert repetition_reward(text, settings) == pytest.approx(by_definition(text, settings))
+
+
+def test_one_phrase_in_a_long_text_is_found():
+    words = [f"w{(i * i) % 20011}" for i in range(24000)]
+    phrase = ["let", "me", "check", "this", "again"]
+    assert repetition_reward(" ".join(words)) == by_definition(" ".join(words), RepetitionSettings())
+    for place in range(100, 22000, 1000):
+        words[place : place + 5] = phrase
+    text = " ".join(words)
+    assert repetition_reward(text) == pytest.approx(by_definition(text, RepetitionSettings()))
+    assert repetition_reward(text) == pytest.approx(-22 / (24000 / 5))

@@ -36,3 +36,14 @@ def test_scores_are_the_log_probabilities_of_the_targets_row_by_row(params, batc
     expected, _ = jax.jit(functools.partial(token_logprobs, MODEL, chunk_size=9))(params, batch, temperature=0.7)
     assert np.std(expected) > 0.1  # rows in another order would show
     np.testing.assert_allclose(score_fn(params, batch), expected, atol=1e-5, rtol=0)
+
+
+def test_micro_batches_without_tokens_are_not_scored(params, batch):
+    # Rows 0 and 4 make up the first of four parts; the others are empty.
+    empty = np.arange(8)[:, None] % 4 > 0
+    batch = jax.tree.map(lambda x: np.where(empty, 0, x).astype(x.dtype), batch)
+    score_fn = make_score_fn(MODEL, chunk_size=4, temperature=1.0, num_microbatches=4)
+    whole = make_score_fn(MODEL, chunk_size=4, temperature=1.0)(params, batch)
+    scored = np.asarray(score_fn(params, batch))
+    np.testing.assert_allclose(scored[[0, 4]], whole[jax.numpy.array([0, 4])], atol=1e-5, rtol=0)
+    assert np.all(scored[empty[:, 0]] == 0.0) and np.all(np.asarray(whole)[empty[:, 0]] != 0.0)

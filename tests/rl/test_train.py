@@ -7,19 +7,20 @@ import pytest
 
 from configs.grpo_phi4_reasoning_plus import get_config
 from phi4r.checkpoint.release import load_model
-from phi4r.data.sources import open_source
 from phi4r.errors import UserError
 from phi4r.evals.tasks import load_task
 from phi4r.metrics.writer import read_metrics
 from phi4r.rl import train
 from phi4r.rl.grpo import GrpoSettings
 from phi4r.rl.problems import ProblemSet
+from phi4r.rl.records import StoredRollout, rollout_files
 from phi4r.rl.rewards import RewardSettings
 from phi4r.rl.train import GrpoRunSettings, run_grpo
 from phi4r.sampling import SamplerSettings
 from phi4r.settings import build
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.train.optim import OptimizerSettings
+from phi4r.train.parameters import Parameters
 from phi4r.train.setup import ModelOverrides
 from phi4r.verifiers.verdict import judged
 
@@ -72,9 +73,11 @@ def numbers(workdir):
 
 
 def rollouts(workdir):
-    """Every record of every rollout, by file name."""
-    sources = {path.name: open_source(f"arrayrecord:{path}") for path in (workdir / "rollouts").iterdir()}
-    return {name: [source[i] for i in range(len(source))] for name, source in sources.items()}
+    """Every record of every rollout, by file name, without what depends on the clock."""
+    return {
+        path.name: [{k: v for k, v in row.items() if k not in CLOCK} for row in StoredRollout(path)]
+        for path in rollout_files(workdir).values()
+    }
 
 
 def final_params(workdir):
@@ -85,11 +88,11 @@ def watch_rollouts(monkeypatch, *, kill_at=None):
     """Returns a list that grows by one for every rollout saved; before number `kill_at` the run dies."""
     save_rollout, saved = train.save_rollout, []
 
-    def watched(path, rollout):
+    def watched(path, *rollout, **gaps):
         saved.append(path.name)
         if len(saved) == kill_at:
             raise Killed
-        save_rollout(path, rollout)
+        save_rollout(path, *rollout, **gaps)
 
     monkeypatch.setattr(train, "save_rollout", watched)
     return saved
@@ -112,10 +115,27 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_run_bit_for_bit(settings,
     assert len(saved) == 2
 
 
+def test_a_run_resumed_on_another_mesh_samples_the_same_and_is_the_same_to_rounding(
+    settings, whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        watch_rollouts(patch, kill_at=4)
+        run_grpo(settings, tmp_path, fallback=coin)
+    mesh = MeshSettings(data=2, fsdp=2, tensor=2)
+    run_grpo(dataclasses.replace(settings, mesh=mesh, num_microbatches=1), tmp_path, fallback=coin)
+    tokens = [[[row["tokens"] for row in rows] for rows in rollouts(run).values()] for run in (tmp_path, whole)]
+    assert tokens[0] == tokens[1]
+    lines, expected = read_metrics(tmp_path), read_metrics(whole)
+    assert [line["loss"] for line in lines[:2]] == [line["loss"] for line in expected[:2]]
+    for line, other in zip(lines, expected, strict=True):
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-6, abs=1e-6)  # it lies around zero
+        assert line["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+
+
 def test_problems_come_in_the_order_of_the_seed_with_a_group_each(settings, whole):
     problem_set = ProblemSet(load_task(settings.task).problems, seed=settings.seed)
     for step, rows in enumerate(rows for _, rows in sorted(rollouts(whole).items())):
-        expected = [problem.id for problem in problem_set.at_step(step, 8).problems]
+        expected = [problem_set[place].id for place in range(8 * step, 8 * step + 8)]
         assert [(row["problem"], row["sample"]) for row in rows] == [(i, g) for i in expected for g in range(4)]
 
 
@@ -131,7 +151,9 @@ def test_a_problem_that_comes_twice_is_answered_anew(whole):
 def test_the_first_step_is_on_policy(whole):
     first = read_metrics(whole)[0]
     assert first["ratio"] == pytest.approx(1.0, abs=1e-5)
-    assert first["logprob_gap_row_max"] == pytest.approx(0.0, abs=1e-5)
+    assert first["ratio_max"] == pytest.approx(1.0, abs=1e-5)
+    assert first["ess"] == pytest.approx(1.0, abs=1e-5)
+    assert first["logprob_gap_max"] == pytest.approx(0.0, abs=1e-5)
     assert first["kl"] == pytest.approx(0.0, abs=1e-6)
     assert (first["clip_low"], first["clip_high"]) == (0.0, 0.0)
     assert first["grad_norm"] > 1e-2
@@ -140,8 +162,52 @@ def test_the_first_step_is_on_policy(whole):
 def test_later_steps_are_on_policy_too_but_away_from_the_reference(whole):
     # One update a rollout: the policy that samples is the one that is updated; the reference stays behind.
     for line in read_metrics(whole)[1:]:
-        assert line["logprob_gap_row_max"] == pytest.approx(0.0, abs=1e-5)
+        assert line["logprob_gap_max"] == pytest.approx(0.0, abs=1e-5)
         assert line["kl"] > 1e-5
+
+
+@pytest.fixture(scope="module")
+def several(settings):
+    """Two updates on a rollout, packed three to a row, with everything that is off in the paper's objective."""
+    grpo = dataclasses.replace(
+        settings.grpo,
+        updates_per_rollout=2,
+        old_logprobs="trainer",
+        importance_cap=2.0,
+        sequence_mask=1.5,
+        overlong="filter",
+        kl_beta=0.0,
+    )
+    return dataclasses.replace(settings, grpo=grpo, num_steps=3, save_every=1, row_length=100, save_logprob_gaps=True)
+
+
+def test_several_updates_on_a_rollout_start_on_policy_and_resume_bit_for_bit(several, tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(Parameters, "reference", None)  # without a penalty nobody asks for it
+        run_grpo(several, whole, fallback=coin)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        watch_rollouts(patch, kill_at=3)
+        run_grpo(several, killed, fallback=coin)
+    run_grpo(several, killed, fallback=coin)
+    assert numbers(killed) == numbers(whole)
+    jax.tree.map(np.testing.assert_array_equal, final_params(killed), final_params(whole))
+    lines = read_metrics(whole)
+    for line in lines:
+        assert line["logprob_gap_max"] < 1e-5  # before the updates
+        assert line["ratio_max"] > 1.0001  # after the first of them
+        assert "kl" not in line
+    assert [line["compiles"] for line in lines[1:]] == [0, 0]
+    for row in rollouts(whole)["000002.arrayrecord"]:
+        assert len(row["logprob_gaps"]) == len(row["tokens"])
+        assert max(map(abs, row["logprob_gaps"])) < 1e-5
+
+
+def test_a_sampler_that_computes_another_policy_stops_the_run_before_anything_is_saved(settings, tmp_path):
+    grpo = dataclasses.replace(settings.grpo, max_logprob_gap=1e-12)  # less than float32 can keep
+    with pytest.raises(UserError, match=r"step 1: .* differ by .*e-\d+ nats a token .* grpo.max_logprob_gap=1e-12"):
+        run_grpo(dataclasses.replace(settings, grpo=grpo, save_every=1), tmp_path, fallback=coin)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
 def test_nothing_compiles_after_the_first_step(whole):
@@ -178,7 +244,7 @@ def test_one_device_starts_like_eight(settings, whole, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"problems_per_step": 3}, r"problems_per_step \* grpo.group_size=12 rows .* multiple of 16"),
+        ({"row_length": 31}, r"row_length=31 is less than .* = 32 tokens"),
         ({"init_from": "nowhere"}, "nowhere/config.json is missing"),
         ({"task": "riddles:"}, "unknown task 'riddles:'"),
         ({"sampler": SamplerSettings(prompt_length=5, max_response=8)}, r"has a prompt of \d+ tokens, .*length=5"),
@@ -202,6 +268,7 @@ def test_a_resume_with_another_recipe_is_refused(settings, whole):
     [
         ({"num_steps": 0}, "num_steps=0 must be at least 1"),
         ({"sampler": SamplerSettings(24, 9)}, "reward.max_length=8 must equal sampler.max_response=9"),
+        ({"grpo": GrpoSettings(updates_per_rollout=3)}, "problems_per_step=8 do not divide into .*rollout=3 updates"),
     ],
 )
 def test_settings_without_sense_are_refused(settings, changes, message):

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import tokenizers
 
@@ -63,3 +64,33 @@ def test_a_truncated_file_is_named(write_byte_tokenizer, tmp_path, name):
     path.write_text(path.read_text()[:-3])
     with pytest.raises(UserError, match=name):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("skip_specials", [False, True])
+def test_bytes_are_joined_as_the_library_does(phi4_folder, skip_specials):
+    tokenizer = load_tokenizer(phi4_folder)
+    library = tokenizers.Tokenizer.from_file(str(phi4_folder / "tokenizer.json"))
+    random = np.random.default_rng(0)
+    for size in (0, 1, 2, 30, 500):  # random ids cut characters into pieces, which become U+FFFD
+        ids = random.integers(0, tokenizer.vocab_size, size).tolist() + random.integers(100_256, 100_352, 3).tolist()
+        expected = library.decode(ids, skip_special_tokens=skip_specials)
+        assert tokenizer.decode(ids, skip_specials=skip_specials) == expected
+        assert tokenizer.decode([*ids, tokenizer.vocab_size + 5], skip_specials=skip_specials) == expected
+
+
+def test_added_tokens_with_letters_of_no_byte_are_written_as_they_are(write_byte_tokenizer, tmp_path):
+    tags = ["<\u201cquote\u201d>", "<a b>", "<\u0100>"]  # U+0100 stands for the byte 0 among the letters
+    tokenizer = load_tokenizer(write_byte_tokenizer(tmp_path, SPECIALS, plain_tags=tags))
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    ids = [tokenizer.special_tokens[tag] for tag in tags]
+    assert tokenizer.decode([65, *ids]) == library.decode([65, *ids], skip_special_tokens=False)
+
+
+def test_a_vocabulary_that_is_not_byte_level_is_decoded_by_the_library(tmp_path):
+    model = tokenizers.models.BPE(vocab={"\u2581a": 0, "\u2581b": 1, "<|im_end|>": 2}, merges=[])
+    library = tokenizers.Tokenizer(model)
+    library.decoder = tokenizers.decoders.Metaspace()
+    library.add_special_tokens(["<|im_end|>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    assert load_tokenizer(tmp_path).decode([0, 1, 0]) == "a b a"

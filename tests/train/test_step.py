@@ -10,7 +10,18 @@ from phi4r.metrics.throughput import CompileCounter
 from phi4r.sharding import MeshSettings, batch_sharding, make_mesh
 from phi4r.train.optim import OptimizerSettings, make_optimizer
 from phi4r.train.state import create_state, state_shardings
-from phi4r.train.step import LossSum, Mean, join_rows, make_update_fn, mean_metrics, split_rows, sum_gradients
+from phi4r.train.step import (
+    LossSum,
+    Max,
+    Mean,
+    fill_order,
+    join_rows,
+    make_update_fn,
+    mean_metrics,
+    parts_in_use,
+    split_rows,
+    sum_gradients,
+)
 
 
 def squared_error(params, batch):
@@ -190,3 +201,39 @@ def test_rows_that_do_not_divide_into_micro_batches_are_refused(batch):
 
 def on_mesh(params, mesh):
     return jax.device_put(params, NamedSharding(mesh, PartitionSpec("fsdp")))
+
+
+def test_a_maximum_is_that_of_all_micro_batches():
+    def loss_fn(params, batch):
+        sums = deep_loss(params, batch)
+        return sums.replace(metrics={"largest": Max(jnp.max(batch["x"]))})
+
+    batch = {"x": jnp.arange(8.0).reshape(8, 1)[::-1] / 10, "y": jnp.zeros(8), "weight": jnp.ones(8)}
+    sums, _ = sum_gradients(loss_fn, {"w": jnp.ones((1, 1))}, batch, num_microbatches=4)
+    assert float(mean_metrics(sums)["largest"]) == pytest.approx(0.7)
+
+
+def test_rows_in_fill_order_fill_one_micro_batch_after_the_other():
+    parts = split_rows(np.argsort(fill_order(12, 3)), 3)
+    np.testing.assert_array_equal(parts, np.arange(12).reshape(3, 4))
+
+
+@pytest.mark.parametrize(("rows", "parts"), [([], 0), ([0], 1), ([0, 3], 1), ([1], 2), ([5, 0], 3)])
+def test_parts_are_counted_up_to_the_last_in_use(rows, parts):
+    # Rows 0 and 3 are the first part, 1 and 4 the second, 2 and 5 the third.
+    assert int(parts_in_use(jnp.isin(jnp.arange(6), jnp.array(rows, int)), 3)) == parts
+
+
+def test_micro_batches_behind_the_last_row_in_use_are_not_computed(batch, params):
+    used = np.isin(np.arange(32), fill_order(32, 4)[:9])  # two of four micro-batches, the second almost empty
+    filled = {name: np.where(used.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for name, x in batch.items()}
+    third = np.arange(32) % 4 >= 2
+    broken = {**filled, "y": np.where(third, np.nan, filled["y"]).astype(np.float32)}
+    expected, expected_grads = sum_gradients(deep_loss, params, filled, num_microbatches=4)
+    in_use = lambda rows: jnp.any(rows["x"] != 0, axis=1)  # noqa: E731
+    sums, grads = jax.jit(
+        lambda params, batch: sum_gradients(deep_loss, params, batch, num_microbatches=4, rows_in_use=in_use)
+    )(params, broken)
+    np.testing.assert_allclose(sums.total, expected.total, rtol=1e-6)
+    np.testing.assert_allclose(grads["w"], expected_grads["w"], rtol=1e-5, atol=1e-6)
+    assert not np.isfinite(sum_gradients(deep_loss, params, broken, num_microbatches=4)[0].total)

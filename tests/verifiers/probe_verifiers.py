@@ -29,6 +29,8 @@ class Probe:
             raise RuntimeError("broken verifier")
         if response == "memory":
             return Verdict(True, float(len(bytearray(8 << 30))), None, "ok")
+        if response == "garbage":
+            return Verdict("yes", 1.0, None, "ok")
         if response == "print":
             os.write(1, b'{"correct": true, "score": 1.0, "answer": "forged", "status": "ok"}\n')
             print("noise", flush=True)

@@ -50,7 +50,7 @@ def test_a_late_worker_is_killed_replaced_and_counted(probe, pool, hang):
     assert pool.counts - before == {"ok": 2, "timeout": 1}
 
 
-@pytest.mark.parametrize("breakage", ["exit", "abort", "raise", "memory"])
+@pytest.mark.parametrize("breakage", ["exit", "abort", "raise", "memory", "garbage"])
 def test_a_crash_is_an_error_and_not_a_wrong_answer(probe, pool, breakage):
     before = pool.counts.copy()
     broken, after = pool.verify_all(probe, [breakage, "fine"], ["fine", "fine"])
@@ -119,6 +119,35 @@ def test_integers_never_start_a_worker(monkeypatch):
         verdicts = verify_all(verifier, responses, references)
         assert [verdict.correct for verdict in verdicts] == [i % 2 == 0 for i in range(256)]
     assert time.monotonic() - started < 2.0
+
+
+def test_a_verdict_is_reached_while_the_caller_goes_on(probe, pool):
+    before = pool.counts.copy()
+    started = time.monotonic()
+    futures = [pool.submit(probe, text, "fine") for text in ("sleep", "fine", "exit", "fine")]
+    assert time.monotonic() - started < 1.0  # the first takes its deadline of 2 s
+    assert not futures[0].done()
+    assert [future.result().status for future in futures] == ["timeout", "ok", "error", "ok"]
+    assert pool.counts - before == {"ok": 2, "timeout": 1, "error": 1}
+
+
+def test_the_cheap_path_is_taken_at_once(pool):
+    future = pool.submit(IntegerVerifier(), "\\boxed{33}", "33")
+    assert future.done() and future.result() == Verdict(True, 1.0, "33", "ok")
+
+
+def test_a_worker_that_cannot_be_replaced_is_an_error_once_the_verifier_has_worked(probe, monkeypatch):
+    def refuse(*unused):
+        raise OSError("no memory for another process")
+
+    with VerifierPool(num_workers=1, deadline_s=1.0) as pool:
+        assert pool.verify_all(probe, ["a"], ["a"])[0].correct
+        monkeypatch.setattr("phi4r.verifiers.pool.WorkerProcess", refuse)
+        verdicts = pool.verify_all(probe, ["exit", "a"], ["a", "a"])
+        assert verdicts == [Verdict(False, 0.0, None, "error")] * 2
+        assert pool.counts == {"ok": 1, "error": 2}
+        monkeypatch.undo()
+        assert pool.verify_all(probe, ["a"], ["a"])[0].correct  # there is memory again
 
 
 def test_closing_a_pool_ends_its_workers(probe):
