@@ -17,7 +17,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["phi4r", "phi4r.*"]),
-    package_data={"phi4r.text": ["assets/*"]},
+    package_data={"phi4r.text": ["assets/*"], "phi4r.viewing": ["assets/*"]},
     # jax >= 0.11.1 does not work with flax <= 0.12.8: the newest pair of each Python version does
     # (3.11: jax 0.10.2 with flax 0.12.8; 3.12: jax 0.11.2 with flax 0.12.10).
     install_requires=[

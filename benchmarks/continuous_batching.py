@@ -51,7 +51,8 @@ def main() -> None:
     )
     params = jax.jit(functools.partial(init_params, config))(jax.random.key(0))
     settings = SamplerSettings(16, CAP // args.scale + 1, num_slots=args.slots, burst=args.burst)
-    sampler = Sampler(config, settings, eos_ids=(), pad_id=0)
+    sampler, wave_sampler = (Sampler(config, settings, eos_ids=(), pad_id=0) for _ in range(2))
+    wave_sampler.row_sizes = lambda slots: [slots]  # a wave does not shrink
     unrolled = jax.block_until_ready(sampler.unroll(params))
     prompts = np.random.default_rng(1).integers(1, config.vocab_size, (args.requests, 16)).tolist()
     key = jax.random.key(0)
@@ -64,7 +65,7 @@ def main() -> None:
         for start in range(0, args.requests, args.slots):
             rows = range(start, min(start + args.slots, args.requests))
             chosen = [prompts[row] for row in rows], key
-            samples = sampler.sample(unrolled, *chosen, prompt_ids=rows, limits=lengths[rows].tolist())
+            samples = wave_sampler.sample(unrolled, *chosen, prompt_ids=rows, limits=lengths[rows].tolist())
             parts.append(samples.tokens)
             steps.append(len(rows) * lengths[rows].max())
         return np.concatenate(parts)

@@ -119,6 +119,7 @@ class Sampler:
             mesh=self.mesh,
         )
         self.stats: SamplerStats | None = None
+        self._most_slots = 0
         self.pad_id = pad_id
         self.compiled_rows: set[int] = set()
         self.num_pages(self.shards)
@@ -129,9 +130,13 @@ class Sampler:
         return -(-self.programs.longest // self.settings.page_size)
 
     def slots(self, num_rows: int) -> int:
-        """Returns how many sequences each part of the batch decodes at a time, of `num_rows` asked for."""
+        """Returns how many sequences each part of the batch decodes at a time, of `num_rows` asked for.
+
+        A call that asks for less than the ones before has as many slots as they had, and nothing to compile.
+        """
         wanted = num_rows if self.settings.num_slots is None else min(num_rows, self.settings.num_slots)
-        return -(-wanted // self.shards)
+        self._most_slots = max(self._most_slots, -(-wanted // self.shards))
+        return self._most_slots
 
     def num_pages(self, slots: int) -> int:
         """Returns the pages of each part of the batch, for `slots` sequences in it.
@@ -189,7 +194,7 @@ class Sampler:
         self._check(prompts)
         sampling = sampling or SamplingParams()
         prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
-        keys = np.asarray(_row_keys(key, jnp.asarray(list(prompt_ids), jnp.uint32), num_samples)).reshape(-1, 2)
+        keys = _row_keys(key, np.array(prompt_ids, np.uint32), num_samples)
         limits = [int(sampling.max_tokens)] * len(prompts) * num_samples if limits is None else limits
         responses = [
             Response(row, list(prompts[row // num_samples]), row_key, min(limit, self.settings.max_response))
@@ -274,9 +279,16 @@ class Sampler:
         return samples
 
 
+def _row_keys(key: Array, prompt_ids: np.ndarray, num_samples: int) -> np.ndarray:
+    """Returns the data of the random key of every (prompt, sample); [P * G 2] uint32."""
+    padded = np.zeros(1 << (len(prompt_ids) - 1).bit_length(), np.uint32)  # few sizes, as each is compiled
+    padded[: len(prompt_ids)] = prompt_ids
+    return np.asarray(_fold_ids(key, padded, num_samples))[: len(prompt_ids)].reshape(-1, 2)
+
+
 @functools.partial(jax.jit, static_argnums=2)
-def _row_keys(key: Array, prompt_ids: Array, num_samples: int) -> Array:
-    """Returns the data of the random key of every (prompt, sample); [P G 2] uint32."""
+def _fold_ids(key: Array, prompt_ids: Array, num_samples: int) -> Array:
+    """Returns the data of fold_in(fold_in(key, prompt), sample); [P G 2] uint32."""
     fold = jax.random.fold_in
     samples = jnp.arange(num_samples, dtype=jnp.uint32)
     keys = jax.vmap(lambda prompt: jax.vmap(lambda sample: fold(fold(key, prompt), sample))(samples))(prompt_ids)

@@ -1,12 +1,17 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
 
-from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Samples, SamplingParams
-from phi4r.sampling.generator import SamplerGenerator, decode_responses
+from phi4r.model.config import ModelConfig
+from phi4r.model.transformer import init_params
+from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Sampler, SamplerSettings, Samples, SamplingParams
+from phi4r.sampling.generator import Completion, SamplerGenerator, decode_responses
 from phi4r.text.chat import load_chat
 from phi4r.text.reasoning import write_reasoning_tokenizer
 from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
+from phi4r.text.streaming import StopStrings, TextStream
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +24,24 @@ def chat(tmp_path_factory):
 
 
 class RecordedSampler:
-    """Answers "yes" and "no" in turn, each cut off at `max_response`; keeps what it was asked."""
+    """Draws given responses in turn, in bursts of two tokens; keeps what it was asked."""
 
     def __init__(self, chat, responses):
-        self._chat, self._responses = chat, responses
+        self._eos_id, self._responses = chat.tokenizer.eos_id, responses
 
-    def sample(self, unrolled, prompts, key, *, num_samples, sampling):
-        self.asked = (unrolled, prompts, key, num_samples, sampling)
-        rows = [self._responses[i % len(self._responses)] for i in range(len(prompts) * num_samples)]
-        return make_samples(rows, eos_id=self._chat.tokenizer.eos_id)
+    def sample(self, unrolled, prompts, key, *, num_samples, on_tokens, on_finished, find_stop, **asked):
+        self.asked = {"unrolled": unrolled, "prompts": prompts, "key": key, "num_samples": num_samples, **asked}
+        for row in reversed(range(len(prompts) * num_samples)):
+            response, kept = self._responses[row % len(self._responses)], None
+            for start in range(0, len(response), 2):
+                drawn = response[: start + 2]
+                kept = find_stop(drawn, start) if find_stop else None
+                drawn = drawn[:kept]
+                if on_tokens is not None:
+                    on_tokens(row, drawn[start:])
+                if kept is not None:
+                    break
+            on_finished(row, np.asarray(drawn, np.int32), kept is not None or drawn[-1] == self._eos_id)
 
 
 def make_samples(responses, *, eos_id) -> Samples:
@@ -39,7 +53,8 @@ def make_samples(responses, *, eos_id) -> Samples:
         mask[row, 1 : 1 + len(response)] = True
     ended = np.array([response[-1] == eos_id for response in responses])
     reasons = np.where(ended, FINISH_STOP, FINISH_LENGTH).astype(np.int32)
-    return Samples(tokens, mask.astype(np.int32), mask, np.zeros(mask.shape, np.float32), reasons)
+    zeros = np.zeros(mask.shape, np.float32)
+    return Samples(tokens, mask.astype(np.int32), mask, zeros, zeros, reasons)
 
 
 def test_texts_keep_the_tags_of_the_thought_and_lose_the_end_token(chat):
@@ -66,7 +81,77 @@ def test_completions_come_in_groups_with_their_lengths_and_reasons(chat):
     assert [[(c.text, c.num_tokens, c.finish_reason) for c in group] for group in answers] == [
         [("yes", len(yes), "stop"), ("no", len(no), "length")]
     ] * 3
-    unrolled, prompts, key, num_samples, asked_sampling = sampler.asked
-    assert (unrolled, num_samples, asked_sampling) == ("unrolled", 2, sampling)
-    assert prompts == [chat.prompt_ids(conversation) for conversation in conversations]
-    assert key == jax.random.key(4)
+    asked = sampler.asked
+    assert (asked["unrolled"], asked["num_samples"], asked["sampling"]) == ("unrolled", 2, sampling)
+    assert asked["prompts"] == [chat.prompt_ids(conversation) for conversation in conversations]
+    assert asked["key"] == jax.random.key(4) and asked["prompt_ids"] is None
+
+
+def test_a_completion_ends_before_the_stop_string_and_counts_the_tokens_that_were_drawn(chat):
+    tokenizer = chat.tokenizer
+    ended = [*tokenizer.encode("a 12"), tokenizer.eos_id]
+    stopped = tokenizer.encode("a 1234567")
+    sampler = RecordedSampler(chat, [ended, stopped, tokenizer.encode("a 1")])
+    generator = SamplerGenerator(sampler, "unrolled", chat, SamplingParams(), stop=("99", "34"))
+    (answers,) = generator([[{"role": "user", "content": "?"}]], num_samples=3, seed=0)
+    num_drawn = len(tokenizer.encode("a 1234"))
+    assert num_drawn < len(stopped)
+    assert answers == [
+        Completion("a 12", len(ended), "stop"),
+        Completion("a 12", num_drawn, "stop"),
+        Completion("a 1", len(tokenizer.encode("a 1")), "length"),
+    ]
+
+
+def test_answers_are_told_as_they_are_drawn_and_as_they_finish(chat):
+    tokenizer = chat.tokenizer
+    responses = [[*tokenizer.encode(text), tokenizer.eos_id] for text in ("one two three", "four", "five six")]
+    drawn: dict[int, list[int]] = {}
+    told = []
+    answers = SamplerGenerator(RecordedSampler(chat, responses), "unrolled", chat, SamplingParams())(
+        [[{"role": "user", "content": text}] for text in "abc"],
+        num_samples=1,
+        seed=0,
+        prompt_ids=[7, 3, 5],
+        on_tokens=lambda row, tokens: drawn.setdefault(row, []).extend(tokens),
+        on_completion=lambda row, completion: told.append((row, completion)),
+    )
+    assert [drawn[row] for row in range(3)] == responses
+    assert told == [(row, answers[row][0]) for row in (2, 1, 0)]
+
+
+def test_the_sampler_tells_every_token_of_a_response_once_and_in_order(chat):
+    """On the real sampler, with slots that are refilled and a stop string that some responses meet."""
+    tokenizer = chat.tokenizer
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size,
+        num_layers=1,
+        embed_dim=16,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        mlp_dim=16,
+        init_std=0.3,
+    )
+    params = jax.jit(functools.partial(init_params, config))(jax.random.key(0))
+    settings = SamplerSettings(prompt_length=16, max_response=24, num_slots=2, page_size=8, burst=5)
+    sampler = Sampler(config, settings, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id)
+    generator = SamplerGenerator(sampler, sampler.unroll(params), chat, SamplingParams(), stop=("e", "1"))
+    streams = [TextStream(StopStrings(tokenizer, generator.stop)) for _ in range(6)]
+    texts, counts = [""] * 6, [0] * 6
+
+    def add(row, tokens):
+        counts[row] += len(tokens)
+        texts[row] += streams[row].add([token for token in tokens if token != tokenizer.eos_id])
+
+    conversations = [[{"role": "user", "content": text}] for text in "ab"]
+    answers = generator(conversations, num_samples=3, seed=1, on_tokens=add)
+    completions = [completion for group in answers for completion in group]
+    assert counts == [completion.num_tokens for completion in completions]
+    assert [text + stream.finish() for text, stream in zip(texts, streams, strict=True)] == [
+        completion.text for completion in completions
+    ]
+    assert {"stop"} <= {completion.finish_reason for completion in completions}
+    assert min(counts) < 20 and max(counts) > 5
+    # Alone, and under its own number, a prompt is answered as in company.
+    assert generator(conversations[1:], num_samples=3, seed=1, prompt_ids=[1]) == answers[1:]

@@ -200,9 +200,7 @@ def test_fewer_prompts_than_devices_are_filled_up(policy, whole):
 
 
 def test_a_cache_that_cannot_hold_one_sequence_is_refused(policy):
-    with pytest.raises(
-        UserError, match=r"cache_tokens=20 gives 5 pages .* 16 tokens needs 6; raise .* 24"
-    ):
+    with pytest.raises(UserError, match=r"cache_tokens=20 gives 5 pages .* 16 tokens needs 6; raise .* 24"):
         policy.sampler(cache_tokens=20)
 
 
