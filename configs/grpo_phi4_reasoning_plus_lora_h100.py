@@ -8,13 +8,13 @@ learning rate are not in the paper.
     base             matrices in nf4, 13.6e9 * 4.5 bits, embedding and head in bfloat16: 9.1 GiB; without the adapters
                      it is the reference policy
     adapters         rank 16: 55.7M parameters, 0.8 GiB with moments and gradient
-    rollout          a copy of the weights for decoding, in bfloat16, 27.5 GiB, freed before training; and the cache of
-                     one group, 8 rows * 16,384 tokens * 200 KiB = 25.0 GiB
+    rollout          a copy of the weights for decoding, in bfloat16, 27.5 GiB, freed before training; and the cache,
+                     147,456 tokens * 200 KiB = 28.1 GiB, for 32 responses of unequal length
     training         a row at a time: 40 inputs of blocks, 160 MiB each, 6.3 GiB; and one block
-    in all           64.3 of 72.8 GiB in the rollout, 21.3 in the update, compiled, not run:
+    in all           68.1 of 72.8 GiB in the rollout, 21.3 in the update, compiled, not run:
                      phi4r plan --config=configs/grpo_phi4_reasoning_plus_lora_h100.py --topology=h100:1
-    time             a decode step reads weights and cache, 64 GB: at least 19 ms; a group whose longest response has
-                     15,360 tokens 5 minutes, a step of 8 such groups and the training on them 45 minutes or more
+    time             a decode step of 32 responses with 3.7k tokens each moves 116 GB: at least 34 ms. Responses of
+                     5,400 tokens in the mean take 6 minutes a step or more, the training on full rows 2.5
 
 Start from the released SFT model, or from one of your own:
 

@@ -45,7 +45,7 @@ BAD_INPUT = {
     ),
     "unknown size": (
         ["--config=configs/grpo_phi4_reasoning_plus.py:huge", "--workdir={new}"],
-        "'huge' is not a size of this config; take paper or tiny.",
+        "'huge' is not a size of this config; take paper or tiny or ",
     ),
     "no flags": ([], "give --config=configs/NAME.py[:ARG] and --workdir=DIR"),
     "no workdir": ([SFT], "--workdir=DIR"),

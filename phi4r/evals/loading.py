@@ -40,7 +40,9 @@ def make_generator(
     config = loaded.config.with_rope(rope).for_length(longest)
     if longest > config.max_positions:
         _log.warning(
-            "Rows may reach %d tokens; the model was made for %d positions. See rope.", longest, config.max_positions
+            "Rows may reach %d tokens; the model was made for %d positions. A rope scaling takes it further.",
+            longest,
+            config.max_positions,
         )
     made = Sampler(
         config,

@@ -86,13 +86,19 @@ def write_pages(cache: KVCache) -> Pages:
     held = cache.positions >= 0
     places = jnp.where(held, cache.positions, 0)
     page = jnp.where(held, jnp.take_along_axis(cache.table, places // size, axis=1), 0)
-    write = _locally(
-        lambda pool, page, offset, columns: pool.at[page, :, offset].set(jnp.swapaxes(columns, 1, 2)),
-        (PAGE_AXES, ("batch", None), ("batch", None), RECENT_AXES),
-    )
+    write = _locally(_write_columns, (PAGE_AXES, ("batch", None), ("batch", None), RECENT_AXES))
     offset = places % size
     pairs = (zip(cache.pages.keys, cache.keys, strict=True), zip(cache.pages.values, cache.values, strict=True))
     return Pages(*(tuple(write(pool, page, offset, columns) for pool, columns in pair) for pair in pairs))
+
+
+def _write_columns(pool: Array, page: Array, offset: Array, columns: Array) -> Array:
+    """Returns a pool with columns [N K U H] at `offset` [N U] of `page` [N U].
+
+    Heads are an index too: around an axis without one, the compiler for TPUs would turn the whole pool, and back.
+    """
+    heads = jnp.arange(pool.shape[1])[None, :, None]
+    return pool.at[page[:, None], heads, offset[:, None]].set(columns)
 
 
 def copy_pages(pages: Pages, sources: Array, targets: Array) -> Pages:

@@ -21,7 +21,7 @@ from phi4r.rl.grpo import GrpoSettings
 from phi4r.rl.judging import Judge, Judgement
 from phi4r.rl.problems import ProblemQueue, StepProblems
 from phi4r.rl.rewards import Rewards, compute_rewards
-from phi4r.sampling import FINISH_STOP, Sampler, Samples, SamplingParams
+from phi4r.sampling import FINISH_STOP, Sampler, SamplerStats, Samples, SamplingParams
 from phi4r.text.chat import Chat
 from phi4r.typing import Array, Params
 from phi4r.verifiers.verdict import Verdict
@@ -113,16 +113,18 @@ class RolloutEngine:
         """
         jax.block_until_ready(unrolled)  # the update before it ends here, so that the times below are the rollout's own
         seconds = {"sample_s": 0.0, "judge_s": 0.0}
+        stats: list[SamplerStats] = []
         rounds: list[JudgedGroups] = []
         missing = self.num_problems
         while missing and len(rounds) <= self.max_refills:
             judged = self._answer(unrolled, problems.take(missing), key, seconds)
+            stats.append(self.sampler.stats)
             problems.record(judged.problems, judged.mean_by_group(judged.rewards.accuracy).tolist())
             rounds.append(judged)
             missing -= len(judged.problems) - int(judged.zero_spread.sum()) * (self.max_refills > 0)
         everything = _join(rounds)
         kept, dropped = self._split(everything)
-        metrics = {**rollout_metrics(everything), **problems.metrics(), **seconds}
+        metrics = {**rollout_metrics(everything), **problems.metrics(), **sampler_metrics(stats), **seconds}
         if self.max_refills:
             metrics |= {"dropped_groups": float(len(dropped)), "refills": float(len(rounds) - 1)}
         chosen = everything.choose(kept) if dropped else everything
@@ -222,6 +224,16 @@ def rollout_metrics(groups: JudgedGroups) -> dict[str, float]:
         "timeout_share": all_statuses.count("timeout") / len(all_statuses),
         "error_share": all_statuses.count("error") / len(all_statuses),
         "failed_share": (all_statuses.count("timeout") + all_statuses.count("error")) / len(all_statuses),
+    }
+
+
+def sampler_metrics(stats: Sequence[SamplerStats]) -> dict[str, float]:
+    """Returns how well slots were used, the seconds that devices waited, and how many sequences lost their pages."""
+    steps = sum(one.steps for one in stats)
+    return {
+        "slot_share": sum(one.slot_share * one.steps for one in stats) / max(steps, 1),
+        "sample_host_s": sum(one.host_s for one in stats),
+        "evictions": float(sum(one.evictions for one in stats)),
     }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from phi4r.model.kv_cache import Pages
 from phi4r.sampling.programs import Drawn, Slots
 from phi4r.sampling.slots import Books, Group, Response
 
@@ -37,7 +38,7 @@ class SamplerStats:
       slot_share: share of the rows of all steps that drew a token.
       evictions: sequences that had to wait because pages ran out.
       seconds: of the call.
-      host_s: seconds that devices waited for the host between two programs.
+      host_s: seconds from the end of a burst to the start of the next, prefill and compilation included.
     """
 
     steps: int
@@ -68,7 +69,8 @@ class Batching:
 
     def run(self) -> SamplerStats:
         """Draws all responses."""
-        started, waited = time.perf_counter(), 0.0
+        started = idle_since = time.perf_counter()
+        idle = 0.0
         finished: list[Response] = []
         while True:
             self._admit()
@@ -80,28 +82,39 @@ class Batching:
                 continue
             rows, placed = self._place()
             drawn = self.burst(rows)
-            dispatched = time.perf_counter()
+            idle += time.perf_counter() - idle_since
             self._tell(finished)  # while the devices are busy
             drawn = jax.tree.map(np.asarray, drawn)
-            waited += time.perf_counter() - dispatched
+            idle_since = time.perf_counter()
             finished = self._take(drawn, placed)
         self._tell(finished)
-        seconds = time.perf_counter() - started
         return SamplerStats(
             steps=self._steps,
             slot_share=self._drawn / max(self._row_steps, 1),
             evictions=sum(books.num_evictions for books in self._books),
-            seconds=seconds,
-            host_s=seconds - waited,
+            seconds=time.perf_counter() - started,
+            host_s=idle,
         )
 
     def burst(self, rows: Slots) -> Drawn:
         """Dispatches a burst."""
         self.sampler.compiled_rows.add(len(rows.tokens) // self.sampler.shards)
-        self._pages, drawn = self.sampler.programs.burst(
+        pages, drawn = self.sampler.programs.burst(
             self._unrolled, self._pages, self.sampler.to_mesh(rows), self._sampling
         )
+        self._keep(pages)
         return drawn
+
+    def _keep(self, pages: Pages) -> None:
+        """Takes the pool back from a program.
+
+        The devices of a CPU's mesh share a few threads, and programs in flight together can wait for each other's for
+        ever: there each one ends before the next begins.
+        """
+        mesh = self.sampler.mesh
+        if mesh is not None and mesh.devices.flat[0].platform == "cpu":
+            jax.block_until_ready(pages)
+        self._pages = pages
 
     def _admit(self) -> None:
         """Gives waiting prompts pages, where slots will be free for their samples."""
@@ -134,7 +147,7 @@ class Batching:
                     counts[row] = len(new)
                     group.filled += len(new)
             arguments = sampler.to_mesh((rows.table, rows.lengths, tokens, counts))
-            self._pages = sampler.programs.prefill(self._unrolled, self._pages, *arguments)
+            self._keep(sampler.programs.prefill(self._unrolled, self._pages, *arguments))
             ready = [
                 len(books.running) + sum(len(group.members) for group in books.groups if group.ready)
                 for books in self._books
@@ -152,7 +165,7 @@ class Batching:
                 mine = mine[start : start + size]
                 pairs[part, : len(mine)] = np.array(mine, np.int32).reshape(-1, 2)
             sources, targets = self.sampler.to_mesh((pairs[..., 0].reshape(-1), pairs[..., 1].reshape(-1)))
-            self._pages = self.sampler.programs.copy(self._pages, sources, targets)
+            self._keep(self.sampler.programs.copy(self._pages, sources, targets))
 
     def _place(self) -> tuple[Slots, list[tuple[int, Books, Response]]]:
         """Returns the next burst's slots, and which sequence is in which row."""

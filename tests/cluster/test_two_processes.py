@@ -1,5 +1,4 @@
-"""Two processes of four devices each, joined by gloo, against one process of eight devices; runs that go from one to two
-processes and back."""
+"""Two processes of four devices each, joined by gloo, against one process of eight; runs that go on in the other."""
 
 import json
 import os
@@ -69,8 +68,8 @@ def together(configs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumed(configs, alone, together, tmp_path_factory):
-    """Workdirs that two processes finished: begun by one process, and begun by two whose newest checkpoint is damaged in
-    what only the second process reads."""
+    """Workdirs that two processes finished: begun by one process, and begun by two whose newest checkpoint is damaged
+    in what only the second process reads."""
     root = tmp_path_factory.mktemp("resumed")
     for name in configs:
         unfinish(alone / name, root / name)

@@ -9,9 +9,11 @@ from phi4r.evals import experiment
 from phi4r.evals.experiment import EvalSettings, run_evaluate
 from phi4r.evals.responses import read_responses, summarise
 from phi4r.evals.runner import DecodingSettings
+from phi4r.model.rope_scaling import RopeSettings
 from phi4r.sampling import SamplerSettings
 from phi4r.sampling.generator import SamplerGenerator
 from phi4r.sharding import MeshSettings
+from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
 
 
 @pytest.fixture
@@ -88,6 +90,32 @@ def test_what_does_not_fit_into_the_limit_is_truncated_and_wrong(settings, tmp_p
     assert (results["accuracy"], results["truncated"], results["mean_tokens"]) == (0.0, 1.0, 2.0)
 
 
+def test_stop_strings_and_a_limit_of_the_thought_reach_the_sampler(settings, make_model, tmp_path):
+    def texts(folder, **decoding):
+        thinker = dataclasses.replace(
+            settings,
+            model=str(make_model("<think> so</think>\\boxed{3}")),
+            decoding=dataclasses.replace(settings.decoding, **decoding),
+            num_runs=1,
+        )
+        run_evaluate(thinker, tmp_path / folder)
+        return {response.text for response in read_responses(tmp_path / folder / "responses.jsonl")}
+
+    assert texts("free") == {"<think> so</think>\\boxed{3}"}
+    assert texts("stop", stop=("boxed", "</think>")) == {"<think> so"}
+    assert texts("forced", max_thought=1) == {"<think></think>\\boxed{3}"}
+
+
+def test_a_limit_of_the_thought_needs_think_tokens(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "load_model", None)
+    write_sentencepiece_folder(QUICKSTART_MODEL.read_bytes(), tmp_path / "plain")
+    plain = dataclasses.replace(
+        settings, model=str(tmp_path / "plain"), decoding=dataclasses.replace(settings.decoding, max_thought=4)
+    )
+    with pytest.raises(UserError, match=r"has no </think> token; make a reasoning model"):
+        run_evaluate(plain, tmp_path / "eval")
+
+
 def test_the_mesh_and_the_size_of_waves_do_not_change_the_answers(settings, tmp_path):
     spread = dataclasses.replace(settings, mesh=MeshSettings(data=2, fsdp=2, tensor=2))
     waves = dataclasses.replace(settings, sampler=dataclasses.replace(settings.sampler, num_slots=2))
@@ -120,6 +148,15 @@ def test_rows_past_the_models_context_are_warned_of(settings, tmp_path, caplog):
     far = dataclasses.replace(settings, sampler=SamplerSettings(prompt_length=16, max_response=300))
     run_evaluate(far, tmp_path / "eval")
     assert "Rows may reach 316 tokens; the model was made for 256 positions." in caplog.text
+
+
+def test_rope_takes_the_rows_past_the_models_context_and_is_part_of_the_protocol(settings, tmp_path, caplog):
+    far = dataclasses.replace(settings, sampler=SamplerSettings(prompt_length=16, max_response=300))
+    results = run_evaluate(dataclasses.replace(far, rope=RopeSettings("yarn", 2.0)), tmp_path / "eval")
+    assert "Rows may reach" not in caplog.text
+    assert results["protocol"]["provenance"]["rope"]["scaling"] == "yarn"
+    with pytest.raises(UserError, match="another protocol"):
+        run_evaluate(far, tmp_path / "eval")
 
 
 def test_responses_that_could_not_be_judged_are_counted_and_named(settings, tmp_path, capsys):

@@ -8,6 +8,7 @@ from phi4r.errors import UserError
 from phi4r.evals.responses import read_responses, summarise
 from phi4r.evals.runner import PROTOCOL_FILE, RESPONSES_FILE, DecodingSettings, evaluate
 from phi4r.evals.tasks import Task
+from phi4r.sampling import SamplingParams
 from phi4r.sampling.generator import Completion
 from phi4r.verifiers import IntegerVerifier
 
@@ -182,7 +183,15 @@ def test_the_protocol_says_how_the_answers_were_made(run, tmp_path):
     result = run(Recorded(), provenance={"template": "abc"})
     protocol = json.loads((tmp_path / "eval" / PROTOCOL_FILE).read_text())
     assert protocol == result.protocol
-    assert protocol["decoding"] == {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "max_tokens": 100}
+    assert protocol["decoding"] == {
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "top_k": 50,
+        "max_tokens": 100,
+        "min_p": 0.0,
+        "stop": [],
+        "max_thought": None,
+    }
     assert protocol["verifier"] == {
         "type": "phi4r.verifiers.exact:IntegerVerifier",
         "fields": {"thinking": True, "max_digits": 18},
@@ -212,3 +221,22 @@ def test_counts_below_one_are_refused(run, changes):
 def test_impossible_decoding_is_refused(changes):
     with pytest.raises(UserError, match="decoding needs temperature >= 0"):
         DecodingSettings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"min_p": 1.0}, "0 <= min_p < 1"),
+        ({"min_p": -0.1}, "0 <= min_p < 1"),
+        ({"max_thought": -1}, "max_thought >= 0"),
+        ({"stop": ("a", "")}, "empty stop string"),
+    ],
+)
+def test_impossible_limits_of_a_response_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        DecodingSettings(**changes)
+
+
+def test_the_sampler_gets_every_setting_of_decoding():
+    assert DecodingSettings(0.5, 0.9, 7, 64, 0.1, ("a",), 16).params() == SamplingParams(0.5, 7, 0.9, 0.1, 64, 16)
+    assert DecodingSettings(max_tokens=64).params() == SamplingParams(0.8, 50, 0.95, 0.0, 64)

@@ -19,7 +19,8 @@ from phi4r.train.optim import OptimizerSettings
 from phi4r.train.setup import ModelOverrides
 from phi4r.verifiers.verdict import judged
 
-CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "judge_s")  # what two equal runs may differ in
+# What two equal runs may differ in.
+CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "sample_host_s", "judge_s")
 
 
 class Killed(BaseException):

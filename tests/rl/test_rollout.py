@@ -15,7 +15,7 @@ from phi4r.rl.problems import ProblemQueue, ProblemSet
 from phi4r.rl.reward_parts import RewardPart
 from phi4r.rl.rewards import Rewards, RewardSettings
 from phi4r.rl.rollout import JudgedGroups, Rollout, RolloutEngine, rollout_metrics
-from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Sampler, SamplerSettings, Samples, SamplingParams
+from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Sampler, SamplerSettings, SamplerStats, Samples, SamplingParams
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.text.chat import load_chat
 from phi4r.verifiers.exact import IntegerVerifier
@@ -59,6 +59,7 @@ class ScriptedSampler:
     """Answers each call with its samples, reported from the last row to the first, and keeps what it was asked."""
 
     rounds: list[Samples]
+    stats = SamplerStats(steps=10, slot_share=0.5, evictions=1, seconds=2.0, host_s=0.25)
     asked: list[dict] = dataclasses.field(default_factory=list)
 
     def sample(self, unrolled, prompts, key, *, on_finished, **asked):

@@ -1,9 +1,11 @@
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from phi4r.text.streaming import StopStrings, TextStream, unfinished_marker
-from phi4r.text.terminal import PLAIN, THOUGHT_COLOUR, ThoughtPainter
+from phi4r.text.terminal import PLAIN, THOUGHT_COLOUR, ResponseWriter, ThoughtPainter
 from phi4r.text.tokenizer import load_tokenizer
 
 TEXT = "Grüße, 北京 🙂!\n\nQ: 7·6 = 42\n\tEND"
@@ -114,3 +116,29 @@ def test_thoughts_are_coloured_and_control_characters_shown(text, painted, size)
     painter = ThoughtPainter()
     parts = [painter.add(text[start : start + size]) for start in range(0, len(text), size)]
     assert "".join([*parts, painter.finish()]) == painted
+
+
+def test_responses_that_are_drawn_together_are_written_one_after_the_other(byte_tokenizer):
+    out = io.StringIO()
+    writer = ResponseWriter(["> q\n", "", "> r\n"], StopStrings(byte_tokenizer, ("#",)), out)
+
+    def add(row, text):
+        writer.add(row, byte_tokenizer.encode(text, specials=True))
+
+    add(1, "second ")
+    add(0, "fi")
+    assert out.getvalue() == "> q\nfi"
+    add(2, "\x1b third<|im_end|>")
+    writer.finish(2)
+    add(0, "rst")
+    assert out.getvalue() == "> q\nfirst"
+    writer.note(0, "[0]\n")
+    writer.finish(0)
+    assert out.getvalue() == "> q\nfirst\n[0]\nsecond "
+    writer.note(2, "[2]\n")
+    add(1, "one# and more")
+    writer.note(1, "[1]\n")
+    writer.note(1, "end\n")
+    writer.finish(1)
+    # A pipe gets the text as it is; the end token is no text.
+    assert out.getvalue() == "> q\nfirst\n[0]\nsecond one\n[1]\nend\n> r\n\x1b third\n[2]\n"

@@ -22,7 +22,14 @@ from phi4r.text.reasoning import write_reasoning_tokenizer
 from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
 from phi4r.text.tokenizer import load_tokenizer
 
-CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "judge_s")  # what two equal runs may differ in
+CLOCK = (
+    "step_s",
+    "tokens_per_s",
+    "compiles",
+    "sample_s",
+    "sample_host_s",
+    "judge_s",
+)  # what two equal runs may differ in
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 
 COMMON = """

@@ -1,7 +1,7 @@
 """Attention of new tokens to a paged cache: the columns, and then the pages, some at a time, by online softmax.
 
 The pages of all sequences form one list, which a loop goes through in blocks, whoever they belong to. So time and
-memory follow the tokens that sequences have together and not the longest of them, and programs do not depend on lengths.
+memory follow the tokens that sequences have together and not the longest of them, and no program depends on lengths.
 """
 
 import functools
