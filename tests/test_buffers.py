@@ -1,5 +1,6 @@
 """What the compiled programs hold in memory: no array over T x T or T x V, whatever the program."""
 
+import contextlib
 import functools
 import math
 import re
@@ -12,10 +13,11 @@ import pytest
 from phi4r.model.config import ModelConfig
 from phi4r.model.inputs import TokenBatch
 from phi4r.model.transformer import Transformer, abstract_params
-from phi4r.rl.grpo import GrpoSettings, make_grpo_loss
+from phi4r.rl.grpo import GrpoSettings
+from phi4r.rl.objective import make_grpo_loss
 from phi4r.rl.scoring import make_score_fn
 from phi4r.rl.trajectories import Trajectories
-from phi4r.sampling.decode import prefill
+from phi4r.sampling import Sampler, SamplerSettings, SamplingParams
 from phi4r.sharding import MeshSettings, batch_sharding, make_mesh, token_sharding
 from phi4r.train.losses import make_sft_loss
 from phi4r.train.optim import OptimizerSettings, make_optimizer
@@ -24,6 +26,7 @@ from phi4r.train.state import abstract_state, state_shardings
 from phi4r.train.step import make_update_fn
 
 LENGTH, CHUNK, ROWS = 4096, 512, 4
+SLOTS, PAGE = 8, 64
 CONFIG = ModelConfig(
     vocab_size=2048,
     num_layers=2,
@@ -59,8 +62,7 @@ def sft_text(mesh):
 
 def grpo_text(mesh):
     batch = batch_on(mesh)
-    advantages = jax.ShapeDtypeStruct((ROWS,), jnp.float32, sharding=batch_sharding(mesh))
-    trajectories = Trajectories(batch, batch.loss_mask, batch.loss_mask, advantages)
+    trajectories = Trajectories(batch, batch.loss_mask, batch.loss_mask, batch.loss_mask)
     return compiled_update(make_grpo_loss(MODEL, GrpoSettings(), chunk_size=CHUNK), trajectories, mesh)
 
 
@@ -69,11 +71,32 @@ def score_text(mesh):
     return score_fn.lower(params_on_mesh(CONFIG, mesh), batch_on(mesh)).compile().as_text()
 
 
+def sampler_programs(mesh, *, prompt_length, slots):
+    """The sampler's compiled programs, for responses up to LENGTH: prefill, burst, and the pool that they get."""
+    settings = SamplerSettings(prompt_length, LENGTH - prompt_length, num_slots=slots, page_size=PAGE, burst=16)
+    sampler = Sampler(CONFIG, settings, eos_ids=[1], pad_id=0, mesh=mesh)
+    rows = None if mesh is None else batch_sharding(sampler.mesh)
+
+    def on_batch(arrays):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), arrays)
+
+    params = abstract_params(CONFIG) if mesh is None else params_on_mesh(CONFIG, mesh)
+    unrolled, size = sampler.unroll.eval_shape(params), sampler.slots(slots)
+    with jax.set_mesh(sampler.mesh) if mesh is not None else contextlib.nullcontext():
+        pages = sampler.programs.empty.eval_shape(sampler.num_pages(size) * sampler.shards, PAGE)
+        count, chunk = sampler.prefill_shape(size)
+        prompts = on_batch(sampler.empty_slots(count))
+        tokens = on_batch(np.zeros((count * sampler.shards, chunk), np.int32))
+        prefill = sampler.programs.prefill.lower(
+            unrolled, pages, prompts.table, prompts.lengths, tokens, prompts.lengths
+        )
+        sampling = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), jnp.result_type(x)), SamplingParams())
+        burst = sampler.programs.burst.lower(unrolled, pages, on_batch(sampler.empty_slots(size)), sampling)
+    return prefill, burst, pages
+
+
 def prefill_text(mesh):
-    batch = batch_on(mesh)
-    run = functools.partial(prefill, Transformer(CONFIG, unrolled=True), capacity=LENGTH + 8)
-    params = abstract_params(CONFIG, unrolled=True)
-    return jax.jit(run).lower(params, batch.tokens, batch.segment_ids).compile().as_text()
+    return sampler_programs(mesh, prompt_length=LENGTH - 8, slots=ROWS)[0].compile().as_text()
 
 
 PROGRAMS = {"sft": sft_text, "grpo": grpo_text, "score": score_text, "prefill": prefill_text}
@@ -92,7 +115,7 @@ def shapes_in(text):
     return {tuple(map(int, dims.split(","))) for dims in re.findall(r"[a-z]+[0-9]+\[([0-9,]+)\]", text)}
 
 
-CASES = [(p, m) for p in PROGRAMS for m in MESHES if (p, m) != ("prefill", "context")]
+CASES = [(p, m) for p in PROGRAMS for m in MESHES if (p, m) != ("prefill", "context")]  # the sampler has none
 
 
 @pytest.mark.parametrize(("program", "mesh"), CASES)
@@ -134,3 +157,47 @@ def test_a_chunk_of_the_loss_gathers_nothing(program):
     assert chunks
     for name in chunks:
         assert not [called for called in reached_from(name, blocks) if "all-gather" in blocks[called]]
+
+
+# Decoding
+
+
+@functools.cache
+def burst_of(tensor):
+    """A compiled burst on (2, tensor) devices or on one, and the pool; as (compiled, pages, parts of the batch)."""
+    mesh = tensor and make_mesh(
+        MeshSettings(fsdp=2, tensor=tensor), devices=jax.devices()[: 2 * tensor], heads=CONFIG.heads
+    )
+    _, burst, pages = sampler_programs(mesh, prompt_length=512, slots=SLOTS)
+    return burst.compile(), pages, 2 if tensor else 1
+
+
+def local_shape(leaf):
+    return leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+
+
+@pytest.mark.parametrize("tensor", [None, 1, 4])
+def test_a_burst_writes_the_pages_in_place_and_needs_less_memory_than_a_layer_of_them(tensor):
+    compiled, pages, _ = burst_of(tensor)
+    layer = 4 * math.prod(local_shape(pages.keys[0]))
+    stats = compiled.memory_analysis()
+    assert stats.alias_size_in_bytes >= 2 * CONFIG.num_layers * layer
+    assert stats.temp_size_in_bytes < layer / 2
+
+
+@pytest.mark.parametrize("tensor", [None, 1, 4])
+def test_a_decode_step_reads_the_pages_where_they_lie(tensor):
+    compiled, pages, parts = burst_of(tensor)
+    pool = local_shape(pages.keys[0])
+    _, heads, page, head_dim = pool
+    rows, gathered = SLOTS // parts, SLOTS // parts * LENGTH * heads * head_dim  # the whole cache of all sequences
+    blocks = computations(compiled.as_text())
+    bodies = {name for text in blocks.values() for name in re.findall(r"body=%?([\w.\-]+)", text)}
+    # The loop over steps is the one around others: those over pages.
+    steps = [name for name in bodies if sum("body=" in blocks[called] for called in reached_from(name, blocks)) > 0]
+    text = "\n".join(blocks[called] for name in steps for called in reached_from(name, blocks))
+    shapes = shapes_in(text)
+    assert {pool, (rows, heads, page, head_dim)} <= shapes  # the search sees the pool, and a page of each sequence
+    assert not {shape for shape in shapes - {pool} if math.prod(shape) >= gathered}
+    made_by = re.findall(rf"= [a-z0-9]+\[{','.join(map(str, pool))}\]\S* ([\w\-]+)\(", text)
+    assert set(made_by) == {"get-tuple-element", "parameter"}

@@ -16,7 +16,7 @@ from phi4r import main
 from phi4r.model.config import PHI4_REASONING
 from phi4r.model.inputs import TokenBatch
 from phi4r.model.transformer import Transformer, abstract_params
-from phi4r.rl.grpo import make_grpo_loss
+from phi4r.rl.objective import make_grpo_loss
 from phi4r.rl.train import GrpoRunSettings
 from phi4r.rl.trajectories import Trajectories
 from phi4r.settings import build
@@ -157,7 +157,7 @@ def test_the_grpo_of_the_paper_builds_at_14b():
     length = settings.sampler.prompt_length + settings.sampler.max_response
     assert (rows, length) == (512, PHI4_REASONING.max_positions)
     floats = jax.ShapeDtypeStruct((rows, length), jnp.float32)
-    batch = Trajectories(abstract_batch(rows, length), floats, floats, jax.ShapeDtypeStruct((rows,), jnp.float32))
+    batch = Trajectories(abstract_batch(rows, length), floats, floats, floats)
     before, after, metrics = abstract_update(
         settings, lambda model: make_grpo_loss(model, settings.grpo, chunk_size=settings.logprob_chunk), batch
     )

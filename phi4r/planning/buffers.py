@@ -27,13 +27,11 @@ class Shapes:
       num_layers: L; what the scan over layers keeps has it as its first size.
       row_tokens: tokens of a row on one device: in the shapes of activations.
       trains: whether the program makes gradients.
-      cache: (capacity, head dimension) of a cache that the program makes, or None.
     """
 
     num_layers: int
     row_tokens: int
     trains: bool
-    cache: tuple[int, int] | None = None
 
 
 def read_buffers(text: str) -> list[Buffer]:
@@ -86,7 +84,7 @@ def largest(buffers: Iterable[Buffer], count: int) -> list[dict[str, int | str]]
 
 
 def temporaries_by_class(buffers: Iterable[Buffer], total: int, shapes: Shapes) -> dict[str, int]:
-    """Divides the bytes of temporaries into the classes "cache", "activations", "gradients" and "workspace".
+    """Divides the bytes of temporaries into the classes "activations", "gradients" and "workspace".
 
     "activations" are those that the scan over layers keeps for the backward pass, "gradients" what else is stacked by
     layers there (sums of gradients, their parts and copies in another order). Memory that several classes use one after
@@ -97,7 +95,7 @@ def temporaries_by_class(buffers: Iterable[Buffer], total: int, shapes: Shapes) 
       total: bytes of all temporaries.
       shapes: what to know them by.
     """
-    spans: dict[str, list[tuple[int, int]]] = {"cache": [], "activations": [], "gradients": []}
+    spans: dict[str, list[tuple[int, int]]] = {"activations": [], "gradients": []}
     for buffer in buffers:
         kind = _class_of(parse_shape(buffer.shape), shapes)
         if kind is not None:
@@ -114,8 +112,6 @@ def temporaries_by_class(buffers: Iterable[Buffer], total: int, shapes: Shapes) 
 def _class_of(arrays: tuple[Array, ...], shapes: Shapes) -> str | None:
     """Returns the class of a temporary, None for workspace."""
     dims = arrays[0].dims if arrays else ()
-    if shapes.cache is not None and len(dims) >= 4 and set(shapes.cache) <= set(dims):
-        return "cache"
     if shapes.trains and shapes.num_layers > 1 and shapes.num_layers in dims and len(dims) >= 3:
         return "activations" if shapes.row_tokens in dims else "gradients"
     return None

@@ -8,8 +8,9 @@ memory.
 
 Attention kernels hide their products. They are known by name, and each product is counted over the causal pairs of
 whole rows. Blockwise attention in plain products visits the key blocks of a query block in a loop that ends on data; it
-is known by standing inside a scan, and passes as often as whole causal rows need. Both are an upper bound for packed
-rows, whose other segments are skipped.
+is known by standing inside another loop, and passes as often as whole causal rows need. Both are an upper bound for
+packed rows, whose other segments are skipped. In a decode step such a loop goes over the pages of all
+sequences.
 """
 
 import dataclasses
@@ -66,32 +67,33 @@ def count_flops(closed: Any, *, visits: float = 1.0) -> Flops:
 
     Args:
       closed: what is walked.
-      visits: passes of a loop on data that stands inside a scan: the key blocks that a query block sees on average.
+      visits: passes of a loop on data that stands inside another loop: the key blocks that a query block sees on
+        average, or the blocks of pages.
     """
     jaxpr, _ = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return _walk(jaxpr, visits, in_scan=False)
+    return _walk(jaxpr, visits, in_loop=False)
 
 
-def _walk(jaxpr: Any, visits: float, *, in_scan: bool) -> Flops:
+def _walk(jaxpr: Any, visits: float, *, in_loop: bool) -> Flops:
     """Sums the equations of a jaxpr."""
-    return sum((_equation(eqn, visits, in_scan) for eqn in jaxpr.eqns), Flops())
+    return sum((_equation(eqn, visits, in_loop) for eqn in jaxpr.eqns), Flops())
 
 
-def _equation(eqn: Any, visits: float, in_scan: bool) -> Flops:
+def _equation(eqn: Any, visits: float, in_loop: bool) -> Flops:
     """Returns the FLOPs of one equation, those of the jaxprs inside it included."""
     name = eqn.primitive.name
     if name == "dot_general":
         return Flops(once=_dot_flops(eqn))
     if name == "pallas_call":
         return _kernel(str(eqn.params.get("name") or eqn.params["name_and_src_info"]))
-    inner = [_walk(jaxpr, visits, in_scan=in_scan or name == "scan") for jaxpr in _inner_jaxprs(eqn)]
+    inner = [_walk(jaxpr, visits, in_loop=in_loop or name in ("scan", "while")) for jaxpr in _inner_jaxprs(eqn)]
     if name == "cond":
         return max(inner, key=lambda branch: (branch.once + branch.iteration, branch.products))
     total = sum(inner, Flops())
     if name == "scan":
         return total.repeated(eqn.params["length"])
     if name == "while":
-        if in_scan:
+        if in_loop:
             return total.repeated(visits)
         return dataclasses.replace(total, once=0, iteration=total.once + total.iteration)
     if name == "shard_map":

@@ -66,7 +66,7 @@ class Count:
 
     once: float
     iteration: float
-    in_loop: bool = False  # of known length: a loop on data in there is that of blockwise attention
+    in_loop: bool = False  # a loop on data in there is that of attention, over blocks of keys or pages
 
 
 class Module:
@@ -93,7 +93,7 @@ class Module:
         """Returns how often each computation runs that is reached through loops, calls and branches, fusions included.
 
         Args:
-          visits: passes of a loop on data that stands in a loop of known length (`phi4r.planning.flops`).
+          visits: passes of a loop on data that stands in another loop (`phi4r.planning.flops`).
         """
         counts: dict[str, Count] = defaultdict(lambda: Count(0, 0))
 
@@ -138,7 +138,7 @@ class Module:
 def _inside(count: Count, trips: int | None, visits: float) -> Count:
     """Returns how often the body of a loop runs that runs itself `count` times."""
     if trips is None and not count.in_loop:
-        return Count(0, count.once + count.iteration)
+        return Count(0, count.once + count.iteration, in_loop=True)
     trips = visits if trips is None else trips
     return Count(count.once * trips, count.iteration * trips, in_loop=True)
 

@@ -56,6 +56,7 @@ class ProgramPlan:
       traffic: bytes of a call on one device: "memory", "links", "network", "by_kind"; None if there is no text.
       roofline: the least time of a call.
       calls: in a training step.
+      steps: decode steps of a call; 0 for another program.
       mfu: model FLOPs over those that the devices could make in the roofline's time.
       compile_s: seconds of the compiler.
       cached: whether they were spent before.
@@ -76,6 +77,7 @@ class ProgramPlan:
     traffic: dict[str, Any] | None
     roofline: Roofline
     calls: int
+    steps: int
     mfu: float | None
     compile_s: float
     cached: bool
@@ -131,6 +133,7 @@ def make_plan(result: dict[str, Any], topology: Topology, hbm_gib: float | None)
         traffic=traffic,
         roofline=roofline,
         calls=result["calls"],
+        steps=result["steps"],
         mfu=result["model_flops"] / (call_s * topology.num_devices * chip.flops) if call_s and chip.flops else None,
         compile_s=result["compile_s"],
         cached=result["cached"],

@@ -22,7 +22,7 @@ from phi4r.sharding import token_sharding
 from phi4r.train.optim import make_optimizer
 from phi4r.train.parameters import Parameters
 from phi4r.train.state import HOST, TrainState, abstract_state, state_shardings
-from phi4r.train.step import make_update_fn
+from phi4r.train.step import RowsInUse, make_update_fn
 from phi4r.typing import Params
 
 
@@ -39,13 +39,15 @@ class Program:
       num_tokens: tokens of one call over all devices, padding included; those drawn, where it samples.
       model_flops: FLOPs of one call over all devices that the mathematics asks for: causal pairs, nothing recomputed.
       product_flops: FLOPs of one product of an attention kernel over the pairs of a (micro-)batch.
-      visits: key blocks that a query block of blockwise attention sees on average.
+      visits: passes of a loop on data inside another loop: key blocks that a query block of blockwise attention sees on
+        average, or blocks of pages.
       static: static keyword arguments.
       resident: what lies in memory besides, by class.
       calls: how often a training step calls it; 0 for a part of another program, and for what is called rarely.
-      iterations: most passes of its loop with a data-dependent end (tokens of a response); 0 without one.
+      iterations: most passes of its loop with a data-dependent end (parts of a batch, steps of a burst); 0 without one.
+      steps: decode steps of a call; 0 for another program.
       trains: whether it makes gradients.
-      makes_cache: whether it holds keys and values for rows of prompt and response.
+      notes: what the figures assume.
     """
 
     title: str
@@ -61,8 +63,9 @@ class Program:
     resident: dict[str, Any] = dataclasses.field(default_factory=dict)
     calls: int = 1
     iterations: int = 0
+    steps: int = 0
     trains: bool = False
-    makes_cache: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def shard_bytes(tree: Any, *, on_host: bool = False) -> int:
@@ -112,7 +115,9 @@ class Programs:
         tokens = self.rows(num_rows, length)
         return TokenBatch(tokens, tokens, tokens, tokens, loss_mask=self.rows(num_rows, length, jnp.float32))
 
-    def update(self, title: str, loss_fn: Any, batch: Any, resident: dict[str, Any]) -> Program:
+    def update(
+        self, title: str, loss_fn: Any, batch: Any, resident: dict[str, Any], rows_in_use: RowsInUse | None = None
+    ) -> Program:
         """Returns the training step."""
         num_rows, length = jax.tree.leaves(batch)[0].shape
         pairs = num_rows * causal_pairs(length)
@@ -125,6 +130,7 @@ class Programs:
                 num_microbatches=self.settings.num_microbatches,
                 schedule=self.schedule,
                 state_shardings=state_shardings(self.state),
+                rows_in_use=rows_in_use,
             ),
             arguments=(self.state, batch, *self.parameters.frozen),
             memory={**without(self.held, "reference"), "batch": batch},

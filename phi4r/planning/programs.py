@@ -1,6 +1,5 @@
 """All programs of an experiment, with the shapes that they get in its loop."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -57,4 +56,4 @@ def model_config(experiment: Experiment) -> ModelConfig:
     settings = experiment.settings
     if has_model(experiment):
         return read_model_config(settings.init_from, settings.model)
-    return PHI4_REASONING.replace(**dataclasses.asdict(settings.model))
+    return settings.model.apply(PHI4_REASONING)

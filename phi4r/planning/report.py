@@ -34,7 +34,9 @@ def _settings_text(experiment: Experiment) -> str:
     settings = experiment.settings
     names = {"num_microbatches": settings.num_microbatches, "model.remat": settings.model.remat}
     if experiment.kind == "grpo":
-        names |= {f"sampler.{name}": getattr(settings.sampler, name) for name in ("tensor", "rows_per_wave")}
+        names |= {
+            f"sampler.{name}": getattr(settings.sampler, name) for name in ("tensor", "num_slots", "cache_tokens")
+        }
     if settings.lora is not None:
         names |= {f"lora.{name}": getattr(settings.lora, name) for name in ("rank", "quantize_base")}
     return ", ".join(f"{name}={value}" for name, value in names.items())
@@ -151,8 +153,9 @@ def _roofline_text(plan: ProgramPlan) -> str:
     times = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in names.items() if seconds is not None)
     speed = f"; at most {plan.tokens_per_s:,.0f} tokens/s" if plan.tokens_per_s else ""
     mfu = f", MFU {plan.mfu:.0%}" if plan.mfu and plan.model_flops else ""
-    often = f", {plan.calls} calls a step" if plan.calls > 1 else ""
-    return f"{times} -> at least {_seconds(roofline.call_s)}{speed}{mfu}{often}"
+    each = f", {_seconds(roofline.call_s / plan.steps)} a decode step" if plan.steps else ""
+    often = f", {plan.calls:,} calls a training step" if plan.calls > 1 else ""
+    return f"{times} -> at least {_seconds(roofline.call_s)}{each}{speed}{mfu}{often}"
 
 
 def _seconds(value: float) -> str:

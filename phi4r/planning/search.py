@@ -20,6 +20,7 @@ from phi4r.planning.topologies import CHIPS, Topology
 KEPT = {"none": 40.0, "dots": 11.0, "attention": 2.0, "full": 1.0, "offload": 0.05}
 SPLITS = (1, 2, 4, 8)
 MOST_MICROBATCHES = 64
+CACHE_SHARES = (3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)  # sizes of the cache that are tried
 HOPE = 1.15  # how far over the limit an estimate may be: it is crude
 
 # What a change costs in speed, roughly, and so in the order of the search.
@@ -29,7 +30,8 @@ _PENALTY = {
     "remat": 0.15,
     "context": 0.05,
     "tensor": 0.10,
-    "rows_per_wave": 0.20,
+    "num_slots": 0.20,
+    "cache_tokens": 0.15,
     "decode_tensor": 0.05,
 }
 
@@ -44,15 +46,21 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class _Sizes:
-    """What memory depends on; the last two are None for an experiment that does not sample."""
+    """What memory depends on.
+
+    The settings of decoding are None for an experiment that does not sample, and `cache_tokens` where the cache has a
+    place for all that the slots can come to need.
+    """
 
     offload: bool
     num_microbatches: int
     remat: str
     context: int
     tensor: int
-    rows_per_wave: int | None
+    num_slots: int | None
+    cache_tokens: int | None
     decode_tensor: int | None
+    length: int
     num_rows: int
     num_devices: int
     data: int
@@ -63,19 +71,28 @@ class _Sizes:
         return self.num_devices // (self.context * self.tensor)
 
     @property
+    def decode_shards(self) -> int:
+        """Parts of the batch of decoding."""
+        return self.num_devices // self.decode_tensor
+
+    @property
     def tokens(self) -> float:
         """Relative to the row length: tokens of a micro-batch on a device."""
         return self.num_rows / (self.shards * self.num_microbatches * self.context)
 
-    def cached_rows(self, group: int, kv_heads: int) -> float:
-        """Returns the rows of a wave whose keys and values a device holds, in whole layers.
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens for which the cache has a place, on all devices together."""
+        slots = -(-self.num_slots // self.decode_shards) * self.decode_shards
+        return min(self.cache_tokens or slots * self.length, slots * self.length)
+
+    def cached_tokens(self, kv_heads: int) -> float:
+        """Returns the tokens whose keys and values a device holds, in whole layers.
 
         Args:
-          group: rows of one problem, the least that a part of the devices takes.
           kv_heads: K; devices beyond what divides them hold copies.
         """
-        parts = self.num_devices // self.decode_tensor
-        return max(self.rows_per_wave / parts, group) / math.gcd(self.decode_tensor, kv_heads)
+        return self.pool_tokens / self.decode_shards / math.gcd(self.decode_tensor, kv_heads)
 
 
 def search(
@@ -121,17 +138,13 @@ def promising(experiment: Experiment, plans: Sequence[ProgramPlan], topology: To
     """Returns the changes with which everything may fit, cheapest first."""
     now = _sizes(experiment, topology.num_devices)
     failing = [plan for plan in plans if not plan.fits]
-    group = 1 if experiment.kind == "sft" else experiment.settings.grpo.group_size
     kv_heads, _ = model_config(experiment).heads
-
-    def rows(sizes: _Sizes) -> float:
-        return sizes.cached_rows(group, kv_heads)
 
     return sorted(
         (
             Change(_settings(now, then), _cost(now, then))
             for then in _variants(experiment, now, topology)
-            if then != now and all(_estimate(plan, now, then, rows) <= HOPE * plan.limit for plan in failing)
+            if then != now and all(_estimate(plan, now, then, kv_heads) <= HOPE * plan.limit for plan in failing)
         ),
         key=lambda change: change.cost,
     )
@@ -149,17 +162,20 @@ def _sizes(experiment: Experiment, num_devices: int) -> _Sizes:
         remat=settings.model.remat,
         context=sizes["context"],
         tensor=sizes["tensor"],
+        length=row_length(experiment),
         num_devices=num_devices,
         data=sizes["data"],
     )
     if experiment.kind == "sft":
-        return _Sizes(**training, num_rows=settings.data.global_batch, rows_per_wave=None, decode_tensor=None)
+        none = dict(num_slots=None, cache_tokens=None, decode_tensor=None)
+        return _Sizes(**training, **none, num_rows=settings.data.global_batch)
     num_rows = settings.problems_per_step * settings.grpo.group_size
     sampler = settings.sampler
     return _Sizes(
         **training,
         num_rows=num_rows,
-        rows_per_wave=sampler.rows_per_wave or num_rows,
+        num_slots=min(sampler.num_slots or num_rows, num_rows),
+        cache_tokens=sampler.cache_tokens,
         decode_tensor=sampler.tensor or sizes["tensor"],
     )
 
@@ -169,7 +185,7 @@ def _variants(experiment: Experiment, now: _Sizes, topology: Topology) -> Iterat
     sft = experiment.kind == "sft"
     kv_heads, queries = model_config(experiment).heads
     splits = [n for n in SPLITS if queries % (n // math.gcd(n, kv_heads)) == 0]
-    length = row_length(experiment)
+    least = 0 if sft else now.length + 3 * experiment.settings.sampler.page_size  # tokens that a part has to hold
     combinations = itertools.product(
         # Only the compiler for TPUs knows the memory of the host.
         sorted({now.offload, CHIPS[topology.chip].platform == "tpu" or now.offload}),
@@ -177,33 +193,47 @@ def _variants(experiment: Experiment, now: _Sizes, topology: Topology) -> Iterat
         [remat for remat in KEPT if KEPT[remat] <= KEPT[now.remat]],
         SPLITS,
         splits,
-        [None] if sft else _waves(experiment, now),
+        [(None, None)] if sft else _batches(now),
         [None] if sft else splits,
     )
-    for offload, parts, remat, context, tensor, wave, decode_tensor in combinations:
-        if parts > max(MOST_MICROBATCHES, now.num_microbatches) or (context > 1 and length % (2 * context)):
+    for offload, parts, remat, context, tensor, (slots, cache), decode_tensor in combinations:
+        if parts > max(MOST_MICROBATCHES, now.num_microbatches) or (context > 1 and now.length % (2 * context)):
             continue
         if now.num_devices % (context * tensor * now.data) or now.num_devices % (decode_tensor or 1):
             continue
-        then = _Sizes(
-            offload, parts, remat, context, tensor, wave, decode_tensor, now.num_rows, now.num_devices, now.data
+        then = dataclasses.replace(
+            now,
+            offload=offload,
+            num_microbatches=parts,
+            remat=remat,
+            context=context,
+            tensor=tensor,
+            num_slots=slots,
+            cache_tokens=cache,
+            decode_tensor=decode_tensor,
         )
+        if cache is not None and cache < least * then.decode_shards:
+            continue
         if now.num_rows % (then.shards * parts) == 0:
             yield then
 
 
-def _waves(experiment: Experiment, now: _Sizes) -> list[int]:
-    """Returns sizes of a wave: as it is, and halves down to a group."""
-    group = experiment.settings.grpo.group_size
-    return [now.rows_per_wave // 2**k for k in range(7) if now.rows_per_wave // 2**k >= group]
+def _batches(now: _Sizes) -> list[tuple[int, int | None]]:
+    """Returns (num_slots, cache_tokens): as they are, with a smaller cache, or with fewer slots."""
+    smaller = [(now.num_slots, int(share * now.pool_tokens)) for share in CACHE_SHARES]
+    fewer = [(now.num_slots // 2**k, now.cache_tokens) for k in range(1, 7) if now.num_slots >= 2**k]
+    return [(now.num_slots, now.cache_tokens), *smaller, *fewer]
 
 
-def _estimate(plan: ProgramPlan, now: _Sizes, then: _Sizes, rows: Callable[[_Sizes], float]) -> float:
-    """Returns bytes that a program may need after a change, from what it needed before; `rows` as `cached_rows`."""
+def _estimate(plan: ProgramPlan, now: _Sizes, then: _Sizes, kv_heads: int) -> float:
+    """Returns bytes that a program may need after a change, from what it needed before."""
     rollout = plan.name in ("unroll", "prefill", "decode")
     if rollout:
-        layer = now.decode_tensor / then.decode_tensor
-        scale = {"cache": rows(then) / rows(now), "decoding weights": layer, "results": layer, "workspace": layer}
+        layer, cache = (
+            now.decode_tensor / then.decode_tensor,
+            then.cached_tokens(kv_heads) / now.cached_tokens(kv_heads),
+        )
+        scale = {"cache": cache, "decoding weights": layer, "results": layer, "workspace": layer}
     else:
         tokens = then.tokens / now.tokens
         scale = {"activations": tokens * KEPT[then.remat] / KEPT[now.remat], "workspace": tokens}
@@ -223,7 +253,8 @@ def _settings(now: _Sizes, then: _Sizes) -> dict[str, Any]:
         "remat": "model.remat",
         "context": "mesh.context",
         "tensor": "mesh.tensor",
-        "rows_per_wave": "sampler.rows_per_wave",
+        "num_slots": "sampler.num_slots",
+        "cache_tokens": "sampler.cache_tokens",
         "decode_tensor": "sampler.tensor",
     }
     settings = {flag: getattr(then, name) for name, flag in names.items() if getattr(now, name) != getattr(then, name)}
@@ -240,7 +271,8 @@ def _cost(now: _Sizes, then: _Sizes) -> tuple[float, ...]:
         "remat": list(KEPT).index(then.remat) - list(KEPT).index(now.remat),
         "context": abs(math.log2(then.context / now.context)),
         "tensor": abs(math.log2(then.tensor / now.tensor)),
-        "rows_per_wave": math.log2((now.rows_per_wave or 1) / (then.rows_per_wave or 1)),
+        "num_slots": math.log2((now.num_slots or 1) / (then.num_slots or 1)),
+        "cache_tokens": now.cache_tokens != then.cache_tokens and math.log2(now.pool_tokens / then.pool_tokens),
         "decode_tensor": abs(math.log2((then.decode_tensor or 1) / (now.decode_tensor or 1))),
     }
     changed = sum(step != 0 for step in steps.values())

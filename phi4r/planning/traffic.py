@@ -60,7 +60,7 @@ def measure_traffic(module: Module, hosts: Sequence[int], *, visits: float = 1.0
     Args:
       module: the compiled text.
       hosts: of every device, in the order of the mesh.
-      visits: passes of the inner loop of blockwise attention (`Module.counts`).
+      visits: passes of the inner loop of attention (`Module.counts`).
     """
     once, iteration = Traffic(), Traffic()
     instructions = (instruction for body in module.computations.values() for instruction in body.values())
@@ -133,8 +133,9 @@ def _memory_bytes(instruction: Instruction, body: dict[str, Instruction], module
         return read + min(_bytes(instruction.arrays), _written(inner))
     if opcode in ("dynamic-update-slice", "scatter"):
         return 2.0 * _bytes(body[instruction.operands[1 if opcode != "scatter" else -1]].arrays)
-    if opcode in ("dynamic-slice", "gather", "slice"):
-        return 2.0 * _bytes(instruction.arrays)
+    if opcode in ("dynamic-slice", "gather", "slice"):  # of the operand as much is read as there is of the result
+        source = body[instruction.operands[0]].arrays
+        return min(_bytes(source), _all_bytes(instruction)) + _bytes(instruction.arrays)
     operands = sum(_bytes(body[name].arrays) for name in instruction.operands if name in body)
     if opcode == "copy-start":  # its result is (copy, operand, context)
         return operands + _bytes(instruction.arrays[:1])
@@ -166,7 +167,7 @@ def _parameter_reads(inner: dict[str, Instruction], module: Module) -> dict[int,
         first = user.operands[0] == name
         if user.opcode in ("dynamic-slice", "gather", "slice") and first:
             return _all_bytes(user), False
-        if user.opcode in ("bitcast", "tuple") or (user.opcode == "dynamic-update-slice" and first):
+        if user.opcode in ("bitcast", "tuple") or (user.opcode in ("dynamic-update-slice", "scatter") and first):
             return read(user.name)
         if user.opcode != "fusion":
             return float("inf"), False
@@ -192,8 +193,8 @@ def _written(inner: dict[str, Instruction]) -> float:
     def written(instruction: Instruction) -> float:
         if instruction.opcode in ("bitcast", "tuple"):
             return sum(written(inner[name]) for name in instruction.operands if name in inner)
-        if instruction.opcode == "dynamic-update-slice":
-            return _all_bytes(inner[instruction.operands[1]])
+        if instruction.opcode in ("dynamic-update-slice", "scatter"):
+            return _all_bytes(inner[instruction.operands[1 if instruction.opcode != "scatter" else -1]])
         return _all_bytes(instruction)
 
     return written(root)

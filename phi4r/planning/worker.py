@@ -125,6 +125,7 @@ def _read_program(made: Program, jaxpr: Any, *, offload: bool) -> dict[str, Any]
         "resident_host": shard_bytes(made.resident, on_host=True),
         "calls": made.calls,
         "iterations": made.iterations,
+        "steps": made.steps,
         "num_tokens": made.num_tokens,
         "model_flops": made.model_flops,
         "flops": flops.once + flops.products * made.product_flops,
@@ -135,7 +136,7 @@ def _read_program(made: Program, jaxpr: Any, *, offload: bool) -> dict[str, Any]
 
 def _notes(made: Program, flops: Flops, *, offload: bool) -> list[str]:
     """Returns what the figures leave out."""
-    notes = [f"the kernel {name} is not in the FLOPs." for name in sorted(flops.unknown)]
+    notes = [*made.notes, *(f"the kernel {name} is not in the FLOPs." for name in sorted(flops.unknown))]
     optimizer = {**made.memory, **made.resident}["optimizer"]
     if offload and not shard_bytes(optimizer, on_host=True):
         notes.append("this compiler does not know the memory of the host: optimizer.offload is planned without.")
@@ -146,9 +147,8 @@ def _read_buffers(
     compiled: cache.Compiled, made: Program, experiment: Experiment, config: ModelConfig
 ) -> dict[str, Any]:
     """Returns temporaries by class and the largest of them, as far as the compiler reported."""
-    length = row_length(experiment)
-    capacity = (length, config.head_dim) if made.makes_cache else None
-    shapes = Shapes(config.num_layers, length // made.mesh.shape["context"], made.trains, capacity)
+    row_tokens = row_length(experiment) // made.mesh.shape["context"]
+    shapes = Shapes(config.num_layers, row_tokens, made.trains)
     buffers = read_buffers(compiled.buffers)
     # The report is asked and not `memory_analysis`, whose sum counts more than the memory that is taken, on TPUs.
     total = temporary_bytes(compiled.buffers) or compiled.sizes.get("temporary", 0)

@@ -50,7 +50,7 @@ def grpo(model_folder):
             "logprob_chunk": 32,
             "model": dict(NUMERICS),
             "mesh": {"fsdp": 8},
-            "sampler": {"prompt_length": 16, "max_response": 48, "rows_per_wave": 32},
+            "sampler": {"prompt_length": 16, "max_response": 48, "num_slots": 32, "page_size": 16, "burst": 8},
             "reward": {"max_length": 48, "positive_control_length": 40, "negative_control_length": 6},
             "grpo": {"group_size": 2},
             "optimizer": {"warmup_steps": 2},

@@ -29,17 +29,7 @@ def test_only_temporaries_of_the_main_memory_count():
 
 def test_memory_is_divided_into_classes_that_add_up():
     classes = temporaries_by_class(read_buffers(REPORT), 2097152, Shapes(num_layers=40, row_tokens=256, trains=True))
-    assert classes == {"cache": 0, "activations": 1310720, "gradients": 655360, "workspace": 2097152 - 1966080}
-
-
-def test_a_cache_is_known_by_its_capacity_and_head_dimension():
-    report = """allocation 2: size 2000, preallocated-temp:
- value: <1 keys @0> (size=800,offset=0): bf16[4,2,48,16]{3,2,1,0}
- value: <2 values @0> (size=800,offset=800): bf16[4,2,48,16]{3,2,1,0}
- value: <3 scores @0> (size=100,offset=1600): f32[4,2,48]{2,1,0}
-"""
-    classes = temporaries_by_class(read_buffers(report), 2000, Shapes(40, 48, trains=False, cache=(48, 16)))
-    assert classes == {"cache": 1600, "activations": 0, "gradients": 0, "workspace": 400}
+    assert classes == {"activations": 1310720, "gradients": 655360, "workspace": 2097152 - 1966080}
 
 
 def test_the_largest_are_told_by_shape_and_not_twice():

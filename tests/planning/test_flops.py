@@ -65,6 +65,16 @@ def test_a_loop_on_data_inside_a_scan_is_that_of_attention():
     assert flops_of(function, X, 3, visits=2.5) == Flops(once=4 * 2.5 * 2 * 3 * 5 * 5)
 
 
+def test_a_loop_on_data_inside_another_is_that_of_pages():
+    def function(x, steps, pages):
+        def step(_, y):
+            return jax.lax.fori_loop(0, pages, lambda _, z: z @ jnp.ones((5, 5)), y)
+
+        return jax.lax.fori_loop(0, steps, step, x)
+
+    assert flops_of(function, X, 3, 4, visits=2.5) == Flops(iteration=2.5 * 2 * 3 * 5 * 5)
+
+
 def test_under_shard_map_all_devices_count():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.PartitionSpec("data")

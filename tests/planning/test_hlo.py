@@ -149,3 +149,26 @@ def test_a_cache_is_written_by_the_slot_and_read_as_a_whole():
     write = row + index + row
     attend = cache + cache + cache  # cache and queries in, as many scores out
     assert once.memory == write + attend
+
+
+def test_a_row_scattered_into_pages_counts_as_the_row_and_one_loaded_onto_the_chip_as_read():
+    text = """HloModule jit_write
+
+%write (pages.1: bf16[8,64], at: s32[1], row: bf16[1,64]) -> bf16[8,64] {
+  %pages.1 = bf16[8,64]{1,0} parameter(0)
+  %at = s32[1]{0} parameter(1)
+  %row = bf16[1,64]{1,0} parameter(2)
+  ROOT %written = bf16[8,64]{1,0} scatter(%pages.1, %at, %row), to_apply=%last
+}
+
+ENTRY %main (pages: bf16[8,64], i: s32[1], new: bf16[1,64]) -> bf16[8,64] {
+  %pages = bf16[8,64]{1,0} parameter(0)
+  %i = s32[1]{0} parameter(1)
+  %new = bf16[1,64]{1,0} parameter(2)
+  %near = bf16[2,64]{1,0:S(1)} slice(%pages), slice={[0:2], [0:64]}
+  ROOT %updated = bf16[8,64]{1,0} fusion(%pages, %i, %new), kind=kLoop, calls=%write
+}
+"""
+    once, _ = measure_traffic(Module(text), hosts=[0])
+    row, index = 64 * 2, 4
+    assert once.memory == (row + index + row) + 2 * row

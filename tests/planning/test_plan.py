@@ -20,6 +20,7 @@ RESULT = {
     "traffic_iteration": {"memory": 0.0, "links": 0.0, "network": 0.0, "by_kind": {}},
     "calls": 1,
     "iterations": 0,
+    "steps": 0,
     "num_tokens": 4000,
     "model_flops": 16 * 989e12,
     "flops": 32 * 989e12,

@@ -7,16 +7,23 @@ import pytest
 from phi4r.errors import UserError
 from phi4r.model.inputs import make_token_batch
 from phi4r.model.transformer import init_params
+from phi4r.planning.grpo_programs import EOS_IDS, PAD_ID
 from phi4r.planning.program import shard_bytes
 from phi4r.planning.programs import make_programs
+from phi4r.sampling import Sampler
+from phi4r.sharding import make_mesh
 from phi4r.train.optim import make_optimizer
 from phi4r.train.setup import rows_to_mesh
 from phi4r.train.state import create_state
 
 
+def params_like(planned, config):
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, planned)
+    return jax.jit(lambda key: init_params(config, key), out_shardings=shardings)(jax.random.key(0))
+
+
 def real_state(program, config, settings):
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, program.arguments[0].params)
-    params = jax.jit(lambda key: init_params(config, key), out_shardings=shardings)(jax.random.key(0))
+    params = params_like(program.arguments[0].params, config)
     return create_state(params, make_optimizer(settings.optimizer, num_steps=settings.num_steps)[0])
 
 
@@ -58,14 +65,63 @@ def test_grpo_has_its_programs_and_what_they_leave_in_memory(grpo):
     assert list(programs) == ["unroll", "prefill", "decode", "reference", "update"]
     made = {name: make() for name, make in programs.items()}
     decode = made["decode"]
-    # 16 problems of 2 samples in waves of 32 rows: one wave; 8 devices hold 2 problems each.
-    assert decode.calls == 1 and decode.arguments[1].shape == (16, 16)
-    assert decode.num_tokens == 32 * 48 and decode.iterations == 48
+    # 32 slots on 8 devices; pages of 16 for sequences of 64, one more for each, and the page that is nobody's.
+    _, pages, slots, _ = decode.arguments
+    assert slots.tokens.shape == (32,) and slots.table.shape == (32, 4)
+    assert pages.keys[0].shape == (8 * (4 * 5 + 1), 2, 16, 16)
+    assert shard_bytes(decode.memory["cache"]) == 3 * 2 * 21 * 2 * 16 * 16 * 4
+    # Bursts of 8 steps; a response is taken to have 35% of 48 tokens, a sequence 16 and half of them in pages.
+    assert (decode.num_tokens, decode.iterations, decode.steps) == (32 * 8, 8, 8)
+    assert decode.visits == (16 + 8) / 16 and decode.calls == 3
+    # All 16 prompts, the whole of each: nothing of it is in pages before.
+    prefill = made["prefill"]
+    assert prefill.arguments[4].shape == (32, 16) and (prefill.calls, prefill.iterations) == (1, 0)
     assert set(decode.resident) == {"parameters", "optimizer", "reference"}
     assert set(made["update"].resident) == {"reference"}
     assert set(made["unroll"].resident) == {"optimizer", "reference"}
     # Weights for decoding are whole on every device of fsdp.
     assert shard_bytes(decode.memory["decoding weights"]) == 4 * config.num_params
+
+
+def test_the_planned_rollout_takes_what_the_sampler_gives_its_programs(grpo):
+    config, programs = make_programs(grpo, jax.devices())
+    settings = grpo.settings
+    mesh = make_mesh(settings.mesh, heads=config.heads)
+    sampler = Sampler(config, settings.sampler, eos_ids=EOS_IDS, pad_id=PAD_ID, mesh=mesh)
+    seen = {}
+
+    class Stop(Exception):
+        pass
+
+    def prefill(unrolled, pages, *arguments):
+        seen["prefill"] = unrolled, pages, *arguments
+        return pages
+
+    def burst(*arguments):
+        seen["decode"] = arguments
+        raise Stop
+
+    functions = {"prefill": sampler.programs.prefill, "decode": sampler.programs.burst}
+    sampler.programs.prefill, sampler.programs.burst = prefill, burst
+    planned = {name: programs[name]() for name in functions}
+    unrolled = planned["decode"].arguments[0]  # not touched here
+    with pytest.raises(Stop):
+        prompts = [[1] * 16] * settings.problems_per_step
+        sampler.sample(unrolled, prompts, jax.random.key(0), num_samples=settings.grpo.group_size)
+    for name, program in planned.items():
+        assert same_layout(program.arguments[1:3], seen[name][1:3])
+        with jax.set_mesh(program.mesh):
+            text = program.function.lower(*program.arguments).as_text()
+            assert text == functions[name].lower(*seen[name]).as_text()
+
+
+def test_a_cache_that_is_too_small_for_all_slots_lets_some_wait(grpo):
+    _, programs = make_programs(grpo.replace({"sampler.cache_tokens": 8 * 6 * 16}), jax.devices())
+    decode = programs["decode"]()
+    assert shard_bytes(decode.memory["cache"]) == 3 * 2 * 6 * 2 * 16 * 16 * 4
+    assert decode.num_tokens == 8 * 6 * 16 // (16 + 8) * 8  # 32, as in all slots: they have only 24 tokens in the mean
+    with pytest.raises(UserError, match="needs 6; raise it to 768"):
+        make_programs(grpo.replace({"sampler.cache_tokens": 8 * 5 * 16}), jax.devices())
 
 
 def test_every_grpo_program_can_be_traced(grpo):

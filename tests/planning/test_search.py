@@ -55,18 +55,36 @@ def test_the_search_keeps_to_its_budget(sft, too_large):
     assert (change, spent) == (None, 3)
 
 
-def test_a_rollout_that_is_too_large_is_divided(grpo):
+@pytest.fixture
+def large_cache():
+    """A rollout that needs 17 GiB, 10 of them for the cache, where 12 are."""
     result = {
         **RESULT,
         "program": "decode",
-        "arguments": {"decoding weights": 6 * GIB},
-        "temporaries": {"cache": 10 * GIB, "workspace": GIB},
+        "arguments": {"decoding weights": 6 * GIB, "cache": 10 * GIB},
+        "sizes": {**RESULT["sizes"], "argument": 16 * GIB, "output": 0},
+        "temporaries": {"workspace": GIB},
         "resident": {},
     }
-    plan = make_plan(result, CPU, 12.0)
-    # Each of 8 devices decodes a group of 2 rows, which is the least: two devices for a layer halve the cache.
-    grpo = grpo.replace({"sampler.rows_per_wave": 8})
-    assert promising(grpo, [plan], CPU)[0].settings == {"sampler.tensor": 2}
+    return make_plan(result, CPU, 12.0)
+
+
+def test_a_cache_that_is_too_large_is_divided_or_cut(grpo, large_cache):
+    changes = [change.settings for change in promising(grpo, [large_cache], CPU)]
+    # 7 GiB and the cache are at most 1.15 * 12: two thirds of it may stay. The slots need 32 * 64 tokens.
+    assert changes[0] == {"sampler.tensor": 2}
+    assert {"sampler.cache_tokens": 1024} in changes and {"sampler.num_slots": 16} in changes
+    assert {"sampler.cache_tokens": 1536} not in changes
+    # A part, of as many as share no layer, has to hold a sequence of 64 tokens.
+    for change in changes:
+        assert change.get("sampler.cache_tokens", 1024) >= 64 * 8 / change.get("sampler.tensor", 1)
+
+
+def test_fewer_slots_than_devices_save_nothing(grpo, large_cache):
+    grpo = grpo.replace({"sampler.num_slots": 8})
+    assert not any(
+        "sampler.num_slots" in c.settings for c in promising(grpo, [large_cache], CPU) if len(c.settings) == 1
+    )
 
 
 def test_only_tpus_are_told_to_offload_the_optimizer(sft, too_large):

@@ -42,16 +42,21 @@ def test_nothing_is_compiled_twice(sft, plan, monkeypatch):
         plan(sft.replace({"num_microbatches": 1}), "update")
 
 
-def test_a_rollout_is_counted_by_the_token(grpo, plan):
+def test_a_rollout_is_counted_by_the_step_and_the_page(grpo, plan):
     result = plan(grpo, "decode")
-    config_flops = 2 * 32  # 2 FLOPs a parameter for each of 32 rows
-    assert result["iterations"] == 48
-    # Of the parameters the embedding multiplies nothing; attention goes over the whole cache of 64.
+    assert result["iterations"] == 8
+    # 2 FLOPs for each of 32 rows and each parameter that multiplies; the embedding does not.
     products = 256 * 64 + 3 * (64 * 16 * (8 + 2 + 2 + 8) + 3 * 64 * 128)
-    attention = 3 * 2 * 2 * 8 * 16 * 64
-    assert result["flops_iteration"] == config_flops * products + 32 * attention
+    # Scores and values in 3 layers of 8 heads of 16: with the 8 columns of the burst, and 1.5 pages of 16 tokens.
+    attention = 3 * 2 * 2 * 8 * 16 * (8 + 1.5 * 16)
+    # Each of 8 devices joins what 4 pages add to 4 sequences: a weight and 16 values of each head, 1.5 times a layer.
+    joins = 8 * 3 * 1.5 * 2 * 4 * 4 * 8 * (1 + 16)
+    assert result["flops_iteration"] == 2 * 32 * products + 32 * attention + joins
     plan = make_plan(result, parse_topology("cpu:8"), None)
-    assert plan.executed_flops == result["flops"] + 48 * result["flops_iteration"]
+    assert plan.executed_flops == result["flops"] + 8 * result["flops_iteration"]
+    assert any("35% of max_response" in note for note in plan.notes)
+    # Of the arguments the cache is the one that the caller gives away: nothing of it is made anew.
+    assert plan.memory["cache"] == 3 * 2 * 21 * 2 * 16 * 16 * 4 and plan.memory["results"] < plan.memory["cache"] / 10
 
 
 def test_a_compiler_that_refuses_is_remembered(sft, plan, monkeypatch):
