@@ -152,9 +152,14 @@ def outcome(workdir: pathlib.Path) -> dict:
     params = jax.device_get(load_model(workdir / "params").params)
     return {
         "metrics": lines,
-        "rollouts": {name: [source[i] for i in range(len(source))] for name, source in rollouts.items()},
+        "rollouts": {name: [_timeless(source[i]) for i in range(len(source))] for name, source in rollouts.items()},
         "params": {jax.tree_util.keystr(path): leaf.tobytes() for path, leaf in jax.tree.leaves_with_path(params)},
     }
+
+
+def _timeless(record: dict) -> dict:
+    """Returns a record of a response without what depends on the clock."""
+    return {key: value for key, value in record.items() if key not in CLOCK}
 
 
 def complete_steps(workdir: pathlib.Path) -> list[int]:

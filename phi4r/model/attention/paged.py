@@ -85,7 +85,7 @@ def _attend(query, positions, key_pages, value_pages, table, lengths, key, value
         places = jnp.where((entry < last[-1])[:, None] & (places < lengths[row][:, None]), places, -1)
         keys, values = (jnp.take(x, page, axis=0, mode="clip") for x in (key_pages, value_pages))
         owner = row[None] == jnp.arange(num_rows)[:, None]  # [N X]
-        return _add(state, grouped[row], keys, values, seen(positions[row], places), row, owner)
+        return _add(state, grouped[row], keys, values, seen(jnp.take(positions, row, axis=0), places), row, owner)
 
     shape = grouped.shape[:-1]
     state = _State(jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros(grouped.shape))
