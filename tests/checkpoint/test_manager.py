@@ -1,7 +1,5 @@
-import contextlib
 import json
 import logging
-import resource
 import shutil
 
 import flax.struct
@@ -16,6 +14,7 @@ from phi4r.checkpoint.best import KeepBest
 from phi4r.checkpoint.manager import CheckpointManager
 from phi4r.errors import UserError
 from phi4r.sharding import MeshSettings, make_mesh
+from tests.disks import no_file_larger_than
 
 
 @flax.struct.dataclass
@@ -314,17 +313,6 @@ def test_only_a_better_value_improves(tmp_path):
 
 
 # What the disk refuses (`tests/torture` fills a real one)
-
-
-@contextlib.contextmanager
-def no_file_larger_than(num_bytes):
-    """The nearest that a process can come to a full disk without one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_refusing_disk_is_one_line_and_leaves_the_older_checkpoints(tmp_path, capfd):

@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-import resource
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from phi4r.rl.rollout import JudgedGroups, Rollout
 from phi4r.sampling import FINISH_LENGTH, FINISH_STOP, Samples
 from phi4r.text.tokenizer import load_tokenizer
 from phi4r.verifiers.verdict import Verdict
+from tests.disks import no_file_larger_than
 
 RIGHT = "<think></think>\\boxed{7}"
 
@@ -175,17 +175,6 @@ def test_a_folder_without_rollouts_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError, match="there are no rollouts in"):
             rollout_files(folder)
-
-
-@contextlib.contextmanager
-def no_file_larger_than(num_bytes):
-    """The nearest that a process can come to a full disk without one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tokenizer, tmp_path):

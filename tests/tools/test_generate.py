@@ -168,9 +168,12 @@ def test_an_interrupted_run_keeps_what_is_finished_and_ends_like_any_other(
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(parrot, problems, tmp_path, monkeypatch):
+def test_a_reader_that_goes_away_ends_the_command_quietly(parrot, problems, tmp_path, monkeypatch, capsys):
+    tried = []
+
     class Closed(io.StringIO):
         def write(self, text):
+            tried.append(text)
             raise BrokenPipeError
 
         def fileno(self):
@@ -179,6 +182,8 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(parrot, problems, tmp_
     with (tmp_path / "pipe").open("w") as pipe:
         monkeypatch.setattr(sys, "stdout", Closed())
         main(["generate", parrot, f"--file={problems}", "--max_tokens=8"])
+    assert len(tried) == 1  # it met with the closed pipe, and did not try again
+    assert "phi4r generate:" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
