@@ -1,7 +1,6 @@
 """The parts of a reward by name: what a config may compose, and which of them a verifier scores."""
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from phi4r.errors import UserError
 from phi4r.settings import build
 from phi4r.verifiers.exact import IntegerVerifier
 from phi4r.verifiers.math import MathVerifier
-from phi4r.verifiers.specification import specification
+from phi4r.verifiers.specification import specification, verifier_class
 from phi4r.verifiers.verdict import Verifier
 
 # Parts that `phi4r.rl.rewards.compute_rewards` knows.
@@ -88,9 +87,8 @@ def _verifier(part: RewardPart) -> Verifier:
     """Imports and builds the verifier of a part, and checks that it can travel to a worker."""
     cls: Any = VERIFIERS.get(part.name)
     if cls is None:
-        module, _, name = part.verifier.partition(":")
         try:
-            cls = getattr(importlib.import_module(module), name)
+            cls = verifier_class(part.verifier)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
                 f"reward.parts: the verifier {part.verifier!r} of {part.name!r} cannot be imported ({error}); write "

@@ -1,6 +1,7 @@
 """How a verifier travels to a worker: as the name of its class and its fields in JSON, never as a pickle."""
 
 import dataclasses
+import functools
 import importlib
 import json
 from typing import Any
@@ -31,13 +32,20 @@ def key_of(specification: dict[str, Any]) -> str:
     return json.dumps(specification, sort_keys=True)
 
 
+def verifier_class(name: str) -> Any:
+    """Returns the class that "module:Class" names.
+
+    Raises:
+      ImportError, AttributeError, ValueError: if there is none; the caller knows where the name came from.
+    """
+    module, _, qualified_name = name.partition(":")
+    return functools.reduce(getattr, qualified_name.split("."), importlib.import_module(module))
+
+
 def rebuild(specification: dict[str, Any]) -> Verifier:
     """Returns the verifier of a specification, imported and warmed up."""
-    module, _, qualified_name = specification["type"].partition(":")
-    cls: Any = importlib.import_module(module)
-    for name in qualified_name.split("."):
-        cls = getattr(cls, name)
-    verifier = build(cls, specification["fields"], where=qualified_name)
+    cls = verifier_class(specification["type"])
+    verifier = build(cls, specification["fields"], where=cls.__qualname__)
     if isinstance(verifier, TwoSpeedVerifier):
         verifier.warm_up()
     return verifier
