@@ -18,8 +18,7 @@ First make the base: `<think>` tokens, rope theta 250k -> 500k, context 16k -> 3
 The argument `tiny` takes the same path in a minute on a laptop, with the model and the traces of the quickstart:
 
     make quickstart
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m phi4r.main \
-        --config=configs/sft_phi4_reasoning.py:tiny --workdir=runs/sft_tiny
+    CONFIG=configs/sft_phi4_reasoning.py:tiny WORKDIR=runs/sft_tiny launch/laptop.sh
 """
 
 from ml_collections import ConfigDict

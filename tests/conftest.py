@@ -6,6 +6,9 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# XLA gives all virtual devices one thread pool of a thread each; a device that waits in two collectives at once holds
+# two, and with few cores the last one to come finds none: the program aborts after 40 s. NPROC is the pool's size.
+os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "phi4r-test-cache"))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
