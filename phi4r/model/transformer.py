@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from phi4r.model.attention import Tokens, attend, attend_paged
 from phi4r.model.config import ModelConfig
 from phi4r.model.int8 import Int8Matrix, look_up
-from phi4r.model.kv_cache import NO_TOKEN, KVCache
+from phi4r.model.kv_cache import NO_TOKEN, KVCache, put_columns, write_columns
 from phi4r.model.linear import linear, rows_product
 from phi4r.model.lora import Adapter, adapted, declare_adapter
 from phi4r.model.quantized import dense
@@ -104,10 +104,9 @@ class Attention(nn.Module):
 
 def _write_columns(cache: KVCache, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
     """Returns the columns of a layer with the new keys and values [B K T H]."""
-    write = jax.lax.dynamic_update_slice_in_dim
     return (
-        write(cache.keys[layer], k, cache.column, axis=2),
-        write(cache.values[layer], v, cache.column, axis=2),
+        write_columns(cache.keys[layer], k, cache.column),
+        write_columns(cache.values[layer], v, cache.column),
     )
 
 
@@ -220,7 +219,7 @@ class Transformer(nn.Module):
             return self.final_norm(x), None
         if cache is not None:
             held = jnp.where(segment_ids > 0, positions, NO_TOKEN)
-            known = jax.lax.dynamic_update_slice_in_dim(cache.positions, held, cache.column, axis=1)
+            known = put_columns(cache.positions, held, cache.column, axis=1)
             cache = cache.replace(positions=known)
         written = []
         for index, layer in enumerate(self.layers):

@@ -103,14 +103,15 @@ class GrpoPrograms(Programs):
         places = self.sampler.num_pages(self.slots) * self.sampler.shards * sampler.page_size
         running = min(rows, places // resident)  # some may have to wait for pages
         num_tokens = running * steps
+        slots = self.on_batch(self.sampler.empty_slots(self.slots))
         sampling = jax.tree.map(  # the loop passes numbers of Python
             lambda x: jax.ShapeDtypeStruct((), jnp.result_type(x), weak_type=True), SamplingParams()
         )
         head = 2 * self.config.vocab_size * self.config.embed_dim
         return Program(
             title=f"a burst of {steps} decode steps, {rows} slots, {places:,} tokens in pages",
-            function=self.sampler.programs.burst,
-            arguments=(self.unrolled, self.pages, self.on_batch(self.sampler.empty_slots(self.slots)), sampling),
+            function=self.sampler.programs.burst_of(slots),
+            arguments=(self.unrolled, self.pages, slots, sampling),
             model_flops=self.body_flops(num_tokens, num_tokens * resident) + num_tokens * head,
             num_tokens=num_tokens,
             visits=running * resident / sampler.page_size / min(rows, self.sampler.shards * LARGEST_BLOCK),

@@ -36,6 +36,7 @@ class SamplerStats:
     Attributes:
       steps: decode steps.
       slot_share: share of the rows of all steps that drew a token.
+      tokens_per_step: of a sequence in a step; above 1 where drafts were right.
       evictions: sequences that had to wait because pages ran out.
       seconds: of the call.
       host_s: seconds from the end of a burst to the start of the next, prefill and compilation included.
@@ -43,6 +44,7 @@ class SamplerStats:
 
     steps: int
     slot_share: float
+    tokens_per_step: float
     evictions: int
     seconds: float
     host_s: float
@@ -65,7 +67,7 @@ class Batching:
         ]
         self._pages = sampler.programs.empty(num_pages * sampler.shards, settings.page_size)
         self._row_sizes = sampler.row_sizes(self.slots)
-        self._steps = self._row_steps = self._drawn = 0
+        self._steps = self._row_steps = self._used = self._drawn = 0
 
     def run(self) -> SamplerStats:
         """Draws all responses."""
@@ -90,7 +92,8 @@ class Batching:
         self._tell(finished)
         return SamplerStats(
             steps=self._steps,
-            slot_share=self._drawn / max(self._row_steps, 1),
+            slot_share=self._used / max(self._row_steps, 1),
+            tokens_per_step=self._drawn / max(self._used, 1),
             evictions=sum(books.num_evictions for books in self._books),
             seconds=time.perf_counter() - started,
             host_s=idle,
@@ -99,9 +102,9 @@ class Batching:
     def burst(self, rows: Slots) -> Drawn:
         """Dispatches a burst."""
         self.sampler.compiled_rows.add(len(rows.tokens) // self.sampler.shards)
-        pages, drawn = self.sampler.programs.burst(
-            self._unrolled, self._pages, self.sampler.to_mesh(rows), self._sampling
-        )
+        programs = self.sampler.programs
+        burst = programs.burst if rows.history is None else programs.drafting_burst
+        pages, drawn = burst(self._unrolled, self._pages, self.sampler.to_mesh(rows), self._sampling)
         self._keep(pages)
         return drawn
 
@@ -169,9 +172,8 @@ class Batching:
 
     def _place(self) -> tuple[Slots, list[tuple[int, Books, Response]]]:
         """Returns the next burst's slots, and which sequence is in which row."""
-        num_steps = self.sampler.programs.num_steps
         for books in self._books:
-            books.grow(num_steps)
+            books.grow(self.sampler.programs.most_new)
         most = max(len(books.running) for books in self._books)
         size = min(size for size in self._row_sizes if size >= most)
         rows = self.sampler.empty_slots(size)
@@ -185,18 +187,23 @@ class Batching:
                 rows.drawn[row] = len(response.response)
                 rows.limits[row] = response.limit
                 rows.thinking[row] = response.thinking
+                if rows.history is not None:
+                    start = len(response.prompt)
+                    rows.history[row, :start] = response.prompt
+                    rows.history[row, start : start + len(response.response)] = response.response
                 placed.append((row, books, response))
         return rows, placed
 
     def _take(self, drawn: Drawn, placed: list[tuple[int, Books, Response]]) -> list[Response]:
         """Writes down what a burst drew; returns the responses that it finished, which leave their slots."""
         finished = []
-        self._steps += int(drawn.counts.max())
-        self._row_steps += int(drawn.counts.max()) * len(drawn.counts)
+        self._steps += int(drawn.steps.max())
+        self._row_steps += int(drawn.steps.max()) * len(drawn.steps)
+        self._used += int(drawn.steps.sum())
         self._drawn += int(drawn.counts.sum())
         for row, books, response in placed:
             count, old = int(drawn.counts[row]), len(response.response)
-            response.response += drawn.tokens[row, :count].tolist()
+            response.response.extend(drawn.tokens[row, :count].tolist())
             response.logprobs.append(drawn.logprobs[row, :count])
             response.entropies.append(drawn.entropies[row, :count])
             response.stopped, response.thinking = bool(drawn.ended[row]), bool(drawn.thinking[row])
@@ -205,7 +212,7 @@ class Batching:
                 response.stopped = True
                 del response.response[kept:]
             if self._on_tokens is not None:
-                self._news.append((response.row, response.response[old:]))
+                self._news.append((response.row, response.response[old:].tolist()))
             if response.stopped or len(response.response) >= response.limit:
                 books.finish(response)
                 finished.append(response)

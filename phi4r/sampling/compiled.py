@@ -11,7 +11,7 @@ from phi4r.model.int8 import DecodeWeights
 from phi4r.model.kv_cache import PAGE_AXES, Pages, copy_pages, empty_pages
 from phi4r.model.layouts import unroll_params, unrolled_shardings
 from phi4r.model.transformer import Transformer
-from phi4r.sampling.programs import Drawn, decode_burst, prefill_chunk
+from phi4r.sampling.programs import Drawn, Slots, decode_burst, prefill_chunk
 from phi4r.sharding import batch_shards, fitted_spec
 from phi4r.typing import Params
 
@@ -21,11 +21,13 @@ class SamplerPrograms:
 
     Attributes:
       longest: tokens that a sequence may come to have.
-      num_steps: U, decode steps of a burst.
+      num_steps: decode steps of a burst.
+      most_new: tokens that it may add to a sequence.
       empty: (num_pages, page_size) -> Pages, the pool of all parts of the batch.
       prefill: (unrolled, pages, table, starts, tokens, counts) -> pages; takes over the buffers of `pages`.
       copy: (pages, sources, targets) -> pages; so does this one.
       burst: (unrolled, pages, slots, sampling) -> (pages, Drawn on every host); and this one.
+      drafting_burst: the same with guesses, for slots that have a history.
     """
 
     def __init__(
@@ -34,16 +36,24 @@ class SamplerPrograms:
         *,
         longest: int,
         num_steps: int,
+        draft_tokens: int,
         eos_ids: tuple[int, ...],
         end_think_id: int | None,
         pad_id: int,
         mesh: Mesh | None,
     ):
-        self.longest, self.num_steps = longest, num_steps
+        self.longest, self.num_steps, self.most_new = longest, num_steps, num_steps + draft_tokens
         self.empty = _empty_fn(config, mesh)
         self.prefill = _prefill_fn(config, longest, mesh)
         self.copy = _copy_fn(config, mesh)
-        self.burst = _burst_fn(config, longest, num_steps, eos_ids, end_think_id, pad_id, mesh)
+        self.burst, self.drafting_burst = (
+            _burst_fn(config, longest, num_steps, guesses, eos_ids, end_think_id, pad_id, mesh)
+            for guesses in (0, draft_tokens)
+        )
+
+    def burst_of(self, slots: Slots) -> Callable[..., tuple[Pages, Drawn]]:
+        """Returns the program of a burst for these slots."""
+        return self.burst if slots.history is None else self.drafting_burst
 
 
 @functools.cache
@@ -78,6 +88,7 @@ def _burst_fn(
     config: ModelConfig,
     longest: int,
     num_steps: int,
+    draft_tokens: int,
     eos_ids: tuple[int, ...],
     end_think_id: int | None,
     pad_id: int,
@@ -87,6 +98,7 @@ def _burst_fn(
         decode_burst,
         Transformer(config, unrolled=True),
         num_steps=num_steps,
+        draft_tokens=draft_tokens,
         longest=longest,
         eos_ids=eos_ids,
         end_think_id=end_think_id,

@@ -23,7 +23,7 @@ from phi4r.sampling.slots import Response
 from phi4r.sharding import batch_sharding, batch_shards, decoding_mesh, put_whole
 from phi4r.typing import Array, Params
 
-FEWEST_ROWS = 8  # a smaller batch of decoding is hardly faster
+FEWEST_ROWS = 8  # a smaller batch of decoding is hardly faster, and one of this size has time for drafts
 PREFILL_TOKENS = 2048  # that one call takes on each device
 LONGEST_CHUNK = 512  # tokens of one prompt in such a call
 
@@ -43,6 +43,8 @@ class SamplerSettings:
         (`ModelConfig.kv_cache_bytes` says what a token takes).
       page_size: tokens of a page.
       burst: decode steps between two looks of the host.
+      draft_tokens: guesses that a decode step checks in a batch of at most `FEWEST_ROWS` sequences, as at the end of a
+        rollout: what followed the last time the newest tokens stood in the sequence. Responses are the same ones.
       weights: "int8" to decode with rounded weights (`phi4r.model.int8`): faster, and another policy than the one that
         is trained.
     """
@@ -54,6 +56,7 @@ class SamplerSettings:
     cache_tokens: int | None = None
     page_size: int = 128
     burst: int = 32
+    draft_tokens: int = 0
     weights: DecodeWeights = "float"
 
     def __post_init__(self):
@@ -62,6 +65,8 @@ class SamplerSettings:
                 raise UserError(f"sampler.{name}={getattr(self, name)} must be at least 1.")
         if self.num_slots is not None and self.num_slots < 1:
             raise UserError(f"sampler.num_slots={self.num_slots} must be at least 1, or None for all.")
+        if self.draft_tokens < 0:
+            raise UserError(f"sampler.draft_tokens={self.draft_tokens} must be 0, for none, or more.")
 
 
 class Sampler:
@@ -113,6 +118,7 @@ class Sampler:
             config,
             longest=settings.prompt_length + settings.max_response,
             num_steps=min(settings.burst, settings.max_response),
+            draft_tokens=settings.draft_tokens,
             eos_ids=tuple(eos_ids),
             end_think_id=end_think_id,
             pad_id=pad_id,
@@ -229,6 +235,7 @@ class Sampler:
     def empty_slots(self, rows: int) -> Slots:
         """Returns slots without a sequence, for `rows` in each part of the batch; numpy."""
         count = rows * self.shards
+        drafting = self.settings.draft_tokens and rows <= FEWEST_ROWS
         return Slots(
             table=np.zeros((count, self.pages_of_longest), np.int32),
             lengths=np.zeros(count, np.int32),
@@ -237,6 +244,7 @@ class Sampler:
             drawn=np.zeros(count, np.int32),
             limits=np.zeros(count, np.int32),
             thinking=np.zeros(count, bool),
+            history=np.zeros((count, self.programs.longest), np.int32) if drafting else None,
         )
 
     def _compile_rest(self, unrolled: Params, run: Batching) -> None:

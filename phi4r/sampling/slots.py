@@ -6,6 +6,7 @@ sequences grow. Where none is left, the sequence that began last loses its slot 
 kept, and it begins again later as a prompt of its own, to the same end: its random keys know nothing of slots.
 """
 
+import array
 import collections
 import dataclasses
 
@@ -22,7 +23,7 @@ class Response:
     prompt: list[int]
     key: Array  # [2] uint32
     limit: int  # most tokens of the response
-    response: list[int] = dataclasses.field(default_factory=list)
+    response: array.array = dataclasses.field(default_factory=lambda: array.array("i"))  # of ints, and numpy reads it
     logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)  # of each burst
     entropies: list[np.ndarray] = dataclasses.field(default_factory=list)
     thinking: bool = True
@@ -173,7 +174,7 @@ class Books:
             return
         youngest = self.running[-1]
         self.finish(youngest)
-        known = youngest.prompt + youngest.response
+        known = [*youngest.prompt, *youngest.response]
         self.evicted.appendleft(Group(known[:-1], collections.deque([youngest])))
         self.num_evictions += 1
 

@@ -59,7 +59,7 @@ class ScriptedSampler:
     """Answers each call with its samples, reported from the last row to the first, and keeps what it was asked."""
 
     rounds: list[Samples]
-    stats = SamplerStats(steps=10, slot_share=0.5, evictions=1, seconds=2.0, host_s=0.25)
+    stats = SamplerStats(steps=10, slot_share=0.5, tokens_per_step=1.5, evictions=1, seconds=2.0, host_s=0.25)
     asked: list[dict] = dataclasses.field(default_factory=list)
 
     def sample(self, unrolled, prompts, key, *, on_finished, **asked):
