@@ -2,6 +2,7 @@
 
     DIR/<step>/state   the train state (any tree of arrays), by Orbax
     DIR/<step>/host    JSON: the data state, the metadata of the run, what was measured at that step
+    DIR/<step>/arrays  the numpy arrays of the data state, if there are any
     DIR/best.json      the best of these steps, where a metric is given to choose it by
 
 A step appears under its name only when everything in it is on disk, and only then does an older one go. On a resume the
@@ -22,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from phi4r.checkpoint.best import BestStep, KeepBest, NewestAndBest
 from phi4r.checkpoint.donation import owned_copy
+from phi4r.checkpoint.host_state import join_arrays, split_arrays
 from phi4r.checkpoint.orbax_errors import quiet_orbax, refusal_of_disk
 from phi4r.errors import UserError
 from phi4r.hosts import gather, is_primary
@@ -71,7 +73,11 @@ class CheckpointManager:
                 _log.warning("checkpoint %s is incomplete (the run ended while saving): deleted.", path)
         self._orbax = ocp.CheckpointManager(
             self._directory,
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()},
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "host": ocp.JsonCheckpointHandler(),
+                "arrays": ocp.StandardCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=NewestAndBest(keep, self._best), cleanup_tmp_directories=True
             ),
@@ -107,7 +113,7 @@ class CheckpointManager:
         Args:
           step: number of finished steps.
           state: tree of arrays.
-          data_state: JSON values from which the input continues.
+          data_state: JSON values and numpy arrays from which the input continues; on several hosts JSON values alone.
           metrics: what was measured of this state, for `keep_best`.
           force: save at any step, as at the end of a run.
 
@@ -121,11 +127,14 @@ class CheckpointManager:
             return False
         self.wait()
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
-        host = {"data_state": dict(data_state), "metadata": self._metadata, "metrics": metrics}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
+        values, arrays = split_arrays(data_state)
+        host = {"data_state": values, "metadata": self._metadata, "metrics": metrics}
+        items = {"state": ocp.args.StandardSave(state), "host": ocp.args.JsonSave(host)}
+        if arrays:
+            items["arrays"] = ocp.args.StandardSave(arrays)
         self._best.add(step, metrics)
         with self._disk_errors():
-            return self._orbax.save(step, args=args, force=True)
+            return self._orbax.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns the newest state that can be read and its data state; None where nothing was ever saved.
@@ -140,9 +149,9 @@ class CheckpointManager:
         self.wait()
         damaged: dict[int, str] = {}
         for step in reversed(self.steps):
-            state = host = reason = None
+            state = data_state = reason = None
             try:
-                state, host = self._restore_step(step, abstract_state)
+                state, data_state = self._restore_step(step, abstract_state)
             except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # nothing is wrong with the files
                 raise
             except Exception as error:  # what a damaged file makes its readers raise has no common class
@@ -154,7 +163,7 @@ class CheckpointManager:
                 _log.warning("checkpoint %s is damaged and skipped (%s).", self._directory / str(step), reasons[0])
                 continue
             self._set_aside(damaged)
-            return owned_copy(state), host["data_state"]
+            return owned_copy(state), data_state
         if damaged:
             step, reason = next(iter(damaged.items()))
             raise UserError(
@@ -204,16 +213,18 @@ class CheckpointManager:
             ) from error
 
     def _restore_step(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns the state and the host part of one step, refusing another run's before any array is read."""
+        """Returns the state and the data state of one step, refusing another run's before any array is read."""
         # Read by the handlers themselves: Orbax's checkpointer would wait for a host that has met with a damaged file.
         folder = self._directory / str(step)
         with contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
             host = handler.restore(folder / "host", ocp.args.JsonRestore())
         _refuse_changes(self._directory / str(step), host["metadata"], self._metadata, self._allow_changed)
         self._refuse_other_shapes(step, abstract_state)
-        args = ocp.args.StandardRestore(abstract_state)
         with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
-            return handler.restore(folder / "state", args=args), host
+            state = handler.restore(folder / "state", args=ocp.args.StandardRestore(abstract_state))
+            stored = (folder / "arrays").is_dir()
+            arrays = handler.restore(folder / "arrays", args=ocp.args.StandardRestore()) if stored else {}
+        return state, join_arrays(host["data_state"], arrays)
 
     def _refuse_other_shapes(self, step: int, abstract_state: Any) -> None:
         """Raises UserError at the first array that is stored in another shape or dtype, missing, or left over."""

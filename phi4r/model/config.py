@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from phi4r.errors import UserError
+from phi4r.model.int8 import DecodeCache
 from phi4r.model.lora import Lora, num_adapter_params
 from phi4r.model.rope_scaling import LongRope, RopeSettings, read_hf_rope, write_hf_rope
 
@@ -148,9 +149,16 @@ class ModelConfig:
         trained = 6 * multiplied if self.lora is None else 4 * multiplied + 6 * num_adapter_params(self)
         return trained * num_tokens + 12 * self.num_layers * self.num_heads * self.head_dim * attended
 
-    def kv_cache_bytes(self, num_tokens: int, itemsize: int = 2) -> int:
-        """Bytes of keys and values for `num_tokens`; 200 KiB a token for phi-4 in bfloat16."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * itemsize * num_tokens
+    def kv_cache_bytes(self, num_tokens: int, itemsize: int = 2, cache: DecodeCache = "float") -> int:
+        """Bytes of keys and values for `num_tokens`; 200 KiB a token for phi-4 in bfloat16, 103 KiB in int8.
+
+        Args:
+          num_tokens: in the cache.
+          itemsize: bytes of an activation.
+          cache: "int8" for a byte in place of an activation, and a float32 scale for each vector.
+        """
+        vector = self.head_dim * itemsize if cache == "float" else self.head_dim + 4
+        return 2 * self.num_layers * self.num_kv_heads * vector * num_tokens
 
     # Hugging Face config.json
 

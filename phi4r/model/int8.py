@@ -1,4 +1,4 @@
-"""Matrices of decoding in int8, with a float scale for each output.
+"""Matrices of decoding in int8, with a float scale for each output; keys and values of its cache likewise.
 
 A decode step reads every weight for a few tokens, so on an accelerator it takes as long as the reading, and a byte a
 weight halves what two bytes take. The scale of an output is the largest magnitude among its weights / 127 (symmetric,
@@ -8,6 +8,9 @@ type, which compilers for accelerators fuse into it.
 A policy in int8 is not quite the one that is trained: `benchmarks/int8_error.py` measures by how much. The blocks of 64
 in which a frozen base is held for training (`phi4r.model.quantized`) are finer and need a matrix of numbers for the
 product; here every weight is read in every step.
+
+To a cache (`phi4r.model.kv_cache`) tokens of a head are what outputs are to a matrix: each has a scale of its own, which
+multiplies its score, and the weight of its value.
 """
 
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ from phi4r.sharding import constrain
 from phi4r.typing import Array
 
 DecodeWeights = Literal["float", "int8"]
+DecodeCache = Literal["float", "int8"]
 
 LARGEST = 127
 

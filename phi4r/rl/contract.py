@@ -29,7 +29,7 @@ class ContractGuards(Guards):
           settings: limits on steps that are not finite.
           workdir: of the run.
           alerts: healthy ranges; each is spoken of once a run.
-          max_logprob_gap: see `GrpoSettings`; 0 where rollouts are not of the policy that is updated.
+          max_logprob_gap: see `GrpoSettings`.
         """
         super().__init__(settings, workdir, alerts)
         self._max_logprob_gap = max_logprob_gap
@@ -37,9 +37,14 @@ class ContractGuards(Guards):
     def check(self, step: int, metrics: Mapping[str, float], batch: Any) -> dict[str, float]:
         """Looks at one step; see `Guards.check`.
 
+        Of a rollout of an older policy (`policy_lag`) the gap is what the updates since have changed, as it should be,
+        and neither the bound nor an alert looks at it.
+
         Raises:
           UserError: also if the gap before the first update on a rollout is beyond the bound.
         """
+        if metrics.get("policy_lag"):
+            return super().check(step, {k: v for k, v in metrics.items() if k != "logprob_gap"}, batch)
         counts = super().check(step, metrics, batch)
         gap, bound = metrics["logprob_gap"], self._max_logprob_gap
         if bound and gap > bound:

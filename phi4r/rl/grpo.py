@@ -61,7 +61,7 @@ class GrpoSettings:
         mean and are not trained on. DAPO's soft penalty is the part "overlong" of the reward.
       max_logprob_gap: nats; a run stops where |log p - log p of the sampler| before the first update of a rollout is
         more in the mean over tokens, for then the two do not compute the same policy. About 1e-6 in float32 and 1e-2
-        in bfloat16; 0 never stops.
+        in bfloat16; 0 never stops. Rollouts of an older policy (`GrpoRunSettings.pipeline`) are not looked at.
     """
 
     group_size: int = 8  # section 4

@@ -108,6 +108,13 @@ class Judging:
         """
         self._rows[row] = self._reading.submit(self._read, row, tokens, stopped)
 
+    def done(self, timeout_s: float) -> bool:
+        """Returns whether `results` has nothing left to wait for; waits for that, but not much longer than given."""
+        if concurrent.futures.wait(self._rows.values(), timeout_s).not_done:
+            return False
+        read = [future.result() for future in self._rows.values() if future.exception() is None]
+        return not concurrent.futures.wait([future for row in read for future in row.futures], timeout_s).not_done
+
     def results(self) -> list[Judgement]:
         """Waits for all verdicts and returns the judgements in the order of rows, the same on every host.
 
@@ -166,6 +173,11 @@ class _Read(NamedTuple):
     think_ok: bool | None = None
     repetition: float | None = None
     scores: Mapping[str, concurrent.futures.Future] = {}
+
+    @property
+    def futures(self) -> list[concurrent.futures.Future]:
+        """All that is still to come."""
+        return [*self.scores.values()] if self.verdict is None else [self.verdict, *self.scores.values()]
 
 
 def _judgement(text: str, found: Mapping[str, Any]) -> Judgement:

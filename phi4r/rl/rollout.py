@@ -10,7 +10,8 @@ arXiv 2503.14476).
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -25,6 +26,8 @@ from phi4r.sampling import FINISH_STOP, Sampler, SamplerStats, Samples, Sampling
 from phi4r.text.chat import Chat
 from phi4r.typing import Array, Params
 from phi4r.verifiers.verdict import Verdict
+
+CHECK_EVERY_S = 0.2  # while verdicts are waited for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,26 @@ class Rollout:
     metrics: dict[str, float]
     dropped: JudgedGroups | None = None
 
+    def state(self) -> dict[str, Any]:
+        """Returns the rollout as JSON values and numpy arrays."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Rollout":
+        """Returns the rollout of which `state` made this."""
+        dropped = state["dropped"] and JudgedGroups(**_groups_of(state["dropped"]), part_verdicts=[])
+        return cls(**_groups_of(state), advantages=state["advantages"], metrics=state["metrics"], dropped=dropped)
+
+
+class Watcher(Protocol):
+    """Who follows a rollout from another thread."""
+
+    def check(self) -> None:
+        """Is called again and again; what it raises ends the rollout."""
+
+    def drawn(self) -> None:
+        """Is called when all responses are drawn and only verdicts are missing; once for each round of refills."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RolloutEngine:
@@ -103,13 +126,16 @@ class RolloutEngine:
     num_problems: int
     max_refills: int = 0
 
-    def __call__(self, unrolled: Params, problems: ProblemQueue, key: Array) -> Rollout:
+    def __call__(
+        self, unrolled: Params, problems: ProblemQueue, key: Array, *, watcher: Watcher | None = None
+    ) -> Rollout:
         """Samples, judges and rewards a group of responses to every problem.
 
         Args:
           unrolled: `sampler.unroll(params)`.
           problems: from which the step's problems are taken; it learns how often each was solved.
           key: random key of this step.
+          watcher: follows the rollout, if anyone does.
         """
         jax.block_until_ready(unrolled)  # the update before it ends here, so that the times below are the rollout's own
         seconds = {"sample_s": 0.0, "judge_s": 0.0}
@@ -117,7 +143,7 @@ class RolloutEngine:
         rounds: list[JudgedGroups] = []
         missing = self.num_problems
         while missing and len(rounds) <= self.max_refills:
-            judged = self._answer(unrolled, problems.take(missing), key, seconds)
+            judged = self._answer(unrolled, problems.take(missing), key, seconds, watcher)
             stats.append(self.sampler.stats)
             problems.record(judged.problems, judged.mean_by_group(judged.rewards.accuracy).tolist())
             rounds.append(judged)
@@ -153,7 +179,14 @@ class RolloutEngine:
         kept = sorted(chosen.tolist())
         return kept, sorted(set(range(len(everything.problems))) - set(kept))
 
-    def _answer(self, unrolled: Params, asked: StepProblems, key: Array, seconds: dict[str, float]) -> JudgedGroups:
+    def _answer(
+        self,
+        unrolled: Params,
+        asked: StepProblems,
+        key: Array,
+        seconds: dict[str, float],
+        watcher: Watcher | None,
+    ) -> JudgedGroups:
         """Samples and judges a group for each problem; adds to `seconds` what it took."""
         started = time.perf_counter()
         with self.judge.judging(asked.problems, self.grpo.group_size) as judging:
@@ -164,9 +197,14 @@ class RolloutEngine:
                 prompt_ids=asked.places,
                 num_samples=self.grpo.group_size,
                 sampling=SamplingParams(temperature=self.grpo.temperature),
+                on_tokens=watcher and (lambda row, tokens: watcher.check()),
                 on_finished=judging.finished,
             )
             sampled = time.perf_counter()
+            if watcher is not None:
+                watcher.drawn()
+                while not judging.done(CHECK_EVERY_S):
+                    watcher.check()
             judgements = judging.results()
         rewards = self._rewards(samples, judgements)
         seconds["sample_s"] += sampled - started
@@ -229,11 +267,23 @@ def rollout_metrics(groups: JudgedGroups) -> dict[str, float]:
 
 def sampler_metrics(stats: Sequence[SamplerStats]) -> dict[str, float]:
     """Returns how well slots were used, the seconds that devices waited, and how many sequences lost their pages."""
-    steps = sum(one.steps for one in stats)
+    steps = max(sum(one.steps for one in stats), 1)
     return {
-        "slot_share": sum(one.slot_share * one.steps for one in stats) / max(steps, 1),
+        "slot_share": sum(one.slot_share * one.steps for one in stats) / steps,
+        "tokens_per_step": sum(one.tokens_per_step * one.steps for one in stats) / steps,
         "sample_host_s": sum(one.host_s for one in stats),
         "evictions": float(sum(one.evictions for one in stats)),
+    }
+
+
+def _groups_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that `Rollout` and `JudgedGroups` have in common from their JSON values and arrays."""
+    return {
+        "problems": [Problem(**problem) for problem in state["problems"]],
+        "samples": Samples(**state["samples"]),
+        "texts": state["texts"],
+        "verdicts": [Verdict(**verdict) for verdict in state["verdicts"]],
+        "rewards": Rewards(**state["rewards"]),
     }
 
 

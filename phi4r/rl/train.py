@@ -43,6 +43,7 @@ from phi4r.rl.gaps import logprob_gaps
 from phi4r.rl.grpo import GrpoSettings
 from phi4r.rl.judging import FallbackVerifier, Judge
 from phi4r.rl.objective import make_grpo_loss
+from phi4r.rl.pipeline import PipelinedRollouts, Rollouts, check_devices
 from phi4r.rl.problems import ProblemQueue, ProblemSet
 from phi4r.rl.records import save_rollout
 from phi4r.rl.rewards import RewardSettings
@@ -78,6 +79,9 @@ class GrpoRunSettings:
       problems_per_step: problems in a rollout.
       max_refills: how often, at most, a step replaces groups whose rewards are all equal by further problems (dynamic
         sampling); 0 keeps them.
+      pipeline: whether each rollout is sampled before the updates of the step before it, and judged beside them
+        (`phi4r.rl.pipeline`). On one host, which then holds the weights of the sampler during updates too. Needs an
+        objective that corrects for it: grpo.old_logprobs="sampler", or grpo.importance_cap.
       curriculum: by which problems that are always or never solved are asked less often, or None.
       seed: of the order of problems and of all sampling.
       model: numerics.
@@ -114,6 +118,7 @@ class GrpoRunSettings:
     num_steps: int
     problems_per_step: int = 64
     max_refills: int = 0
+    pipeline: bool = False
     curriculum: CurriculumSettings | None = None
     seed: int = 0
     model: ModelOverrides = dataclasses.field(default_factory=ModelOverrides)
@@ -153,6 +158,11 @@ class GrpoRunSettings:
             raise UserError(
                 f"problems_per_step={self.problems_per_step} do not divide into "
                 f"grpo.updates_per_rollout={self.grpo.updates_per_rollout} updates; make it a multiple."
+            )
+        if self.pipeline and self.grpo.old_logprobs == "trainer" and not self.grpo.importance_cap:
+            raise UserError(
+                "pipeline=True trains on rollouts of an older policy, for which grpo.old_logprobs='trainer' does not "
+                "correct by itself; set grpo.importance_cap (2 is usual), or grpo.old_logprobs='sampler'."
             )
 
     @property
@@ -199,6 +209,8 @@ def run_grpo(
     parameters = Parameters(settings.init_from, config, mesh, settings.lora, seed=settings.seed)
     config = parameters.config
     shape = settings.packed_shape(mesh)
+    if settings.pipeline:
+        check_devices(mesh, max_refills=settings.max_refills)
     num_updates = settings.num_steps * settings.grpo.updates_per_rollout
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=num_updates)
     offload = settings.optimizer.offload
@@ -224,9 +236,14 @@ def run_grpo(
         compiles = stack.enter_context(CompileCounter())
         pool = stack.enter_context(VerifierPool(deadline_s=settings.verifier_deadline_s))
         judge = Judge(chat, task, pool, settings.reward, fallback)
-        roll_out = RolloutEngine(
+        engine = RolloutEngine(
             sampler, chat, judge, settings.grpo, settings.problems_per_step, max_refills=settings.max_refills
         )
+        if settings.pipeline:
+            rollouts = PipelinedRollouts(engine, problems, seed=settings.seed, num_steps=settings.num_steps)
+        else:
+            rollouts = Rollouts(engine, problems, seed=settings.seed)
+        stack.enter_context(rollouts)
         probe = settings.probe and stack.enter_context(Probe(settings.probe, config, chat, mesh=mesh))
 
         # State: restored straight into its shards, or made around the loaded parameters; and the frozen reference
@@ -267,7 +284,6 @@ def run_grpo(
             state_shardings=state_shardings(state),
             rows_in_use=rows_in_use,
         )
-        key = jax.random.key(settings.seed)
         writer = stack.enter_context(MetricWriter(workdir, resume_step=start, enabled=is_primary()))
         progress = stack.enter_context(Progress("GRPO", total=settings.num_steps))
         alerts = grpo_alerts(
@@ -279,12 +295,12 @@ def run_grpo(
         guards = ContractGuards(settings.guards, workdir, alerts, max_logprob_gap=settings.grpo.max_logprob_gap)
         if restored is not None:
             guards.resume(restored[1]["guards"])
-            problems.resume(restored[1]["problems"])
+            rollouts.resume(restored[1])
         notice = stack.enter_context(PreemptionNotice())
         log = StepLog(writer, progress, compiles, guards, log_every=settings.log_every, num_steps=settings.num_steps)
         for step in range(start + 1, settings.num_steps + 1):
             policy = parameters.policy(state.params)
-            rollout = roll_out(sampler.unroll(policy), problems, jax.random.fold_in(key, step))
+            rollout = rollouts.next(step, policy)
             packed = [
                 pack_trajectories(rollout.samples, rollout.advantages, shape, responses)
                 for responses in split_responses(rollout.samples, settings.grpo, seed=settings.seed, step=step)
@@ -308,8 +324,10 @@ def run_grpo(
                 log.restart()
             stop = notice.received(step)
             if stop or last or step % settings.save_every == 0 or manager.improves(measured):
+                jax.block_until_ready(state)
+                sampled = rollouts.state()  # waits for a rollout that is ahead: time of the step, and not of saving
                 log.flush()  # the guards look at every step before it is saved
-                data_state = {"position": step, "guards": guards.state(), "problems": problems.state()}
+                data_state = {"position": step, "guards": guards.state(), **sampled}
                 manager.save(step, state, data_state, metrics=measured)
                 log.restart()
             if stop:
@@ -328,5 +346,5 @@ def _identity(settings: GrpoRunSettings, config: ModelConfig, problems: str) -> 
     """Returns what decides the result of a run, to be compared on a resume; devices and bookkeeping may change."""
     settings = dataclasses.replace(settings, grpo=dataclasses.replace(settings.grpo, max_logprob_gap=0.0))
     names = ("seed", "task", "sampler", "num_steps", "problems_per_step", "max_refills", "curriculum", "lora", "reward")
-    names += ("grpo", "optimizer")
+    names += ("pipeline", "grpo", "optimizer")
     return run_identity(settings, config, names, problems=problems)

@@ -78,6 +78,21 @@ def test_state_and_data_position_come_back_into_any_shardings(tmp_path, settings
     assert data_state == {"position": 30}
 
 
+def test_arrays_of_the_data_state_come_back_and_one_that_lost_them_is_damaged(tmp_path, caplog):
+    ids = np.arange(12, dtype=np.int32).reshape(3, 4)
+    with CheckpointManager(tmp_path) as manager:
+        for step in (1, 2):
+            manager.save(step, make_state(step), {"rollout": {"ids": ids + step, "right": ids > 3, "text": "x"}})
+        manager.wait()
+        _, data_state = manager.restore(abstract(make_state(0)))
+        np.testing.assert_equal(data_state, {"rollout": {"ids": ids + 2, "right": ids > 3, "text": "x"}})
+        assert data_state["rollout"]["ids"].dtype == np.int32
+        shutil.rmtree(tmp_path / "2" / "arrays")
+        _, data_state = manager.restore(abstract(make_state(0)))
+    np.testing.assert_array_equal(data_state["rollout"]["ids"], ids + 1)
+    assert "2 is damaged and skipped (array 0 is missing)" in caplog.text
+
+
 def test_the_newest_wins_and_old_ones_go(tmp_path):
     save_steps(tmp_path, [1, 2, 3, 4], keep=2)
     assert names(tmp_path) == ["3", "4"]

@@ -1,4 +1,4 @@
-"""A small SFT and a small GRPO run as config files of phi4r.main; what they leave behind; processes to run them."""
+"""A small SFT run and small GRPO runs as config files of phi4r.main; what they leave behind; processes to run them."""
 
 import contextlib
 import dataclasses
@@ -29,6 +29,7 @@ CLOCK = (
     "sample_s",
     "sample_host_s",
     "judge_s",
+    "wait_s",
 )  # what two equal runs may differ in
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 
@@ -54,10 +55,11 @@ GRPO = """
         reward=dict(max_length=8, positive_control_length=6, negative_control_length=4),
         grpo=dict(group_size=4, kl_beta=0.1, entropy_gamma=0.01),
 """
+EXPERIMENTS = {"sft": SFT, "grpo": GRPO, "pipeline": GRPO + "        pipeline=True,\n"}
 
 
 def write_experiments(folder: pathlib.Path) -> None:
-    """Writes a model of 30k parameters, traces, and the configs sft.py and grpo.py."""
+    """Writes a model of 30k parameters, traces, and the configs of all experiments."""
     write_sentencepiece_folder(QUICKSTART_MODEL.read_bytes(), folder / "plain")
     write_reasoning_tokenizer(folder / "plain", folder / "tokenizer", system_message=None)
     tokenizer = load_tokenizer(folder / "tokenizer")
@@ -78,7 +80,7 @@ def write_experiments(folder: pathlib.Path) -> None:
     sums = [(a, b) for a in range(1, 9) for b in range(1, 9)][:60]
     traces = [Trace(f"{a}+{b}", f"{a} +{b} =", f" +{b} {a + b}", f"{a + b}", f"{a + b}", {}) for a, b in sums]
     write_jsonl(folder / "traces.jsonl", traces)
-    for name, rest in (("sft", SFT), ("grpo", GRPO)):
+    for name, rest in EXPERIMENTS.items():
         (folder / f"{name}.py").write_text(COMMON.format(folder=str(folder), rest=rest.format(folder=str(folder))))
 
 

@@ -5,12 +5,13 @@ memory follow the tokens that sequences have together and not the longest of the
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from phi4r.model.attention.dense import MASKED
+from phi4r.model.int8 import Int8Matrix
 from phi4r.sharding import fitted_spec
 from phi4r.typing import Array, Float, Int, typechecked
 
@@ -31,10 +32,10 @@ class _State(NamedTuple):
 def attend_paged(
     query: Float[Array, "N T K Q H"],
     positions: Int[Array, "N T"],
-    pages: tuple[Float[Array, "P K p H"], Float[Array, "P K p H"]],
+    pages: tuple[Float[Array, "P K p H"] | Int8Matrix, Float[Array, "P K p H"] | Int8Matrix],
     table: Int[Array, "N M"],
     lengths: Int[Array, "N"],
-    columns: tuple[Float[Array, "N K U H"], Float[Array, "N K U H"]],
+    columns: tuple[Float[Array, "N K U H"] | Int8Matrix, Float[Array, "N K U H"] | Int8Matrix],
     column_positions: Int[Array, "N U"],
     *,
     window: int | None = None,
@@ -44,10 +45,10 @@ def attend_paged(
     Args:
       query: rotated queries.
       positions: of the queries; at least `lengths`, as all that lies in pages came before.
-      pages: keys and values of the pool.
+      pages: keys and values of the pool; in int8 with scales [P K p].
       table: the pages of each sequence, counted within its part of the batch.
       lengths: tokens in pages; token i has position i.
-      columns: keys and values of the newest tokens, those of the queries included.
+      columns: keys and values of the newest tokens, those of the queries included; in int8 with scales [N K U].
       column_positions: negative where a column holds no token.
       window: how many last positions a query sees, itself included; None for all.
     """
@@ -57,7 +58,10 @@ def attend_paged(
         return _attend(*arrays, window=window)
     rows = ("batch", None)
     axes = (QUERY_AXES, rows, KEY_AXES, KEY_AXES, rows, ("batch",), KEY_AXES, KEY_AXES, rows)
-    specs = tuple(fitted_spec(mesh, names, x.shape) for names, x in zip(axes, arrays, strict=True))
+    specs = tuple(
+        jax.tree.map(lambda x, names=names: fitted_spec(mesh, names[: x.ndim], x.shape), array)
+        for names, array in zip(axes, arrays, strict=True)
+    )
     return jax.shard_map(
         lambda *local: _attend(*local, window=window), in_specs=specs, out_specs=specs[0], check_vma=False
     )(*arrays)
@@ -65,7 +69,7 @@ def attend_paged(
 
 def _attend(query, positions, key_pages, value_pages, table, lengths, key, value, column_positions, *, window):
     """`attend_paged` on one device."""
-    num_rows, page_size = table.shape[0], key_pages.shape[2]
+    num_rows, page_size = table.shape[0], jax.tree.leaves(key_pages)[0].shape[2]
     grouped = jnp.transpose(query, (0, 2, 3, 1, 4))  # batch axes first: the order in which products are made
     last = jnp.cumsum((lengths + page_size - 1) // page_size)  # where the pages of each sequence end in the list
     block = jnp.arange(min(num_rows, LARGEST_BLOCK))
@@ -83,7 +87,7 @@ def _attend(query, positions, key_pages, value_pages, table, lengths, key, value
         page = jnp.take(table.reshape(-1), row * table.shape[1] + number, mode="clip")
         places = number[:, None] * page_size + jnp.arange(page_size)[None]
         places = jnp.where((entry < last[-1])[:, None] & (places < lengths[row][:, None]), places, -1)
-        keys, values = (jnp.take(x, page, axis=0, mode="clip") for x in (key_pages, value_pages))
+        keys, values = jax.tree.map(lambda x: jnp.take(x, page, axis=0, mode="clip"), (key_pages, value_pages))
         owner = row[None] == jnp.arange(num_rows)[:, None]  # [N X]
         return _add(state, grouped[row], keys, values, seen(jnp.take(positions, row, axis=0), places), row, owner)
 
@@ -100,7 +104,8 @@ def _add(state: _State, query, keys, values, mask, row=None, owner=None) -> _Sta
 
     Item x belongs to sequence row[x], which `owner` [N X] says once more; without them x is the sequence.
     """
-    scores = jnp.einsum("xkqth,xkyh->xkqty", query, keys, preferred_element_type=jnp.float32)
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    scores = _scaled(product("xkqth,xkyh->xkqty", query, _numbers(keys, query.dtype)), keys)
     scores = jnp.where(mask[:, None, None], scores * query.shape[-1] ** -0.5, MASKED)
     largest = jnp.max(scores, axis=-1)
     if owner is not None:
@@ -109,10 +114,21 @@ def _add(state: _State, query, keys, values, mask, row=None, owner=None) -> _Sta
     own = largest if row is None else largest[row]
     weights = jnp.where(mask[:, None, None], jnp.exp(scores - own[..., None]), 0.0)
     total = jnp.sum(weights, axis=-1)
-    mixed = jnp.einsum("xkqty,xkyh->xkqth", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
+    weights = _scaled(weights, values).astype(query.dtype)
+    mixed = product("xkqty,xkyh->xkqth", weights, _numbers(values, query.dtype))
     if owner is not None:
         # A sum over items in full precision: on TPUs the default would round what is added up.
         join = functools.partial(jnp.tensordot, owner.astype(jnp.float32), axes=1, precision=jax.lax.Precision.HIGHEST)
         total, mixed = join(total), join(mixed)
     kept = jnp.exp(state.largest - largest)
     return _State(largest, state.total * kept + total, state.mixed * kept[..., None] + mixed)
+
+
+def _numbers(tokens: Array | Int8Matrix, dtype: Any) -> Array:
+    """Returns what keys or values [X K Y H] are multiplied as."""
+    return tokens.values.astype(dtype) if isinstance(tokens, Int8Matrix) else tokens
+
+
+def _scaled(products: Array, tokens: Array | Int8Matrix) -> Array:
+    """Returns scores or weights [X K Q T Y] times the scales of their tokens, if they are in int8."""
+    return products * tokens.scale[:, :, None, None] if isinstance(tokens, Int8Matrix) else products
