@@ -71,9 +71,11 @@ def score_text(mesh):
     return score_fn.lower(params_on_mesh(CONFIG, mesh), batch_on(mesh)).compile().as_text()
 
 
-def sampler_programs(mesh, *, prompt_length, slots):
+def sampler_programs(mesh, *, prompt_length, slots, cache="float"):
     """The sampler's compiled programs, for responses up to LENGTH: prefill, burst, and the pool that they get."""
-    settings = SamplerSettings(prompt_length, LENGTH - prompt_length, num_slots=slots, page_size=PAGE, burst=16)
+    settings = SamplerSettings(
+        prompt_length, LENGTH - prompt_length, num_slots=slots, page_size=PAGE, burst=16, cache=cache
+    )
     sampler = Sampler(CONFIG, settings, eos_ids=[1], pad_id=0, mesh=mesh)
     rows = None if mesh is None else batch_sharding(sampler.mesh)
 
@@ -162,13 +164,16 @@ def test_a_chunk_of_the_loss_gathers_nothing(program):
 # Decoding
 
 
+DECODING = [(None, "float"), (1, "float"), (4, "float"), (None, "int8"), (4, "int8")]
+
+
 @functools.cache
-def burst_of(tensor):
+def burst_of(tensor, cache):
     """A compiled burst on (2, tensor) devices or on one, and the pool; as (compiled, pages, parts of the batch)."""
     mesh = tensor and make_mesh(
         MeshSettings(fsdp=2, tensor=tensor), devices=jax.devices()[: 2 * tensor], heads=CONFIG.heads
     )
-    _, burst, pages = sampler_programs(mesh, prompt_length=512, slots=SLOTS)
+    _, burst, pages = sampler_programs(mesh, prompt_length=512, slots=SLOTS, cache=cache)
     return burst.compile(), pages, 2 if tensor else 1
 
 
@@ -176,19 +181,19 @@ def local_shape(leaf):
     return leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
 
 
-@pytest.mark.parametrize("tensor", [None, 1, 4])
-def test_a_burst_writes_the_pages_in_place_and_needs_less_memory_than_a_layer_of_them(tensor):
-    compiled, pages, _ = burst_of(tensor)
-    layer = 4 * math.prod(local_shape(pages.keys[0]))
+@pytest.mark.parametrize(("tensor", "cache"), DECODING)
+def test_a_burst_writes_the_pages_in_place_and_needs_less_memory_than_a_layer_of_them(tensor, cache):
+    compiled, pages, _ = burst_of(tensor, cache)
+    layer = sum(math.prod(local_shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(pages.keys[0]))
     stats = compiled.memory_analysis()
     assert stats.alias_size_in_bytes >= 2 * CONFIG.num_layers * layer
     assert stats.temp_size_in_bytes < layer / 2
 
 
-@pytest.mark.parametrize("tensor", [None, 1, 4])
-def test_a_decode_step_reads_the_pages_where_they_lie(tensor):
-    compiled, pages, parts = burst_of(tensor)
-    pool = local_shape(pages.keys[0])
+@pytest.mark.parametrize(("tensor", "cache"), DECODING)
+def test_a_decode_step_reads_the_pages_where_they_lie(tensor, cache):
+    compiled, pages, parts = burst_of(tensor, cache)
+    pool, *scales = map(local_shape, jax.tree.leaves(pages.keys[0]))
     _, heads, page, head_dim = pool
     rows, gathered = SLOTS // parts, SLOTS // parts * LENGTH * heads * head_dim  # the whole cache of all sequences
     blocks = computations(compiled.as_text())
@@ -199,5 +204,6 @@ def test_a_decode_step_reads_the_pages_where_they_lie(tensor):
     shapes = shapes_in(text)
     assert {pool, (rows, heads, page, head_dim)} <= shapes  # the search sees the pool, and a page of each sequence
     assert not {shape for shape in shapes - {pool} if math.prod(shape) >= gathered}
-    made_by = re.findall(rf"= [a-z0-9]+\[{','.join(map(str, pool))}\]\S* ([\w\-]+)\(", text)
-    assert set(made_by) == {"get-tuple-element", "parameter"}
+    for shape in (pool, *scales):
+        made_by = re.findall(rf"= [a-z0-9]+\[{','.join(map(str, shape))}\]\S* ([\w\-]+)\(", text)
+        assert set(made_by) == {"get-tuple-element", "parameter"}

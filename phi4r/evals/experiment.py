@@ -143,6 +143,8 @@ def _load_generator(settings: EvalSettings, chat: Chat) -> tuple[SamplerGenerato
     provenance = {**model_provenance(loaded.folder, loaded.params), "dtype": loaded.config.param_dtype}
     if settings.rope.scaling != "stored":
         provenance["rope"] = dataclasses.asdict(settings.rope)
+    if "int8" in (settings.sampler.weights, settings.sampler.cache):
+        provenance["sampler"] = {"weights": settings.sampler.weights, "cache": settings.sampler.cache}
     generator = make_generator(
         loaded, chat, sampler=settings.sampler, decoding=settings.decoding, rope=settings.rope, mesh=mesh
     )

@@ -9,8 +9,8 @@ A policy in int8 is not quite the one that is trained: `benchmarks/int8_error.py
 in which a frozen base is held for training (`phi4r.model.quantized`) are finer and need a matrix of numbers for the
 product; here every weight is read in every step.
 
-To a cache (`phi4r.model.kv_cache`) tokens of a head are what outputs are to a matrix: each has a scale of its own, which
-multiplies its score, and the weight of its value.
+To a cache (`phi4r.model.kv_cache`) the tokens of a head are what outputs are to a matrix: each has a scale of its own,
+which multiplies its score, or the weight of its value.
 """
 
 from collections.abc import Sequence

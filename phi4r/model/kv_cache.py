@@ -7,7 +7,7 @@ moves the columns into the pages at once. So no loop carries the pool, and nothi
 
 A cache in int8 rounds keys and values when they are written to a column, and has the same numbers in pages. So what a
 token sees does not depend on where a burst, a chunk of its prompt or an eviction ended, and the samples of one seed are
-the same ones in any slots, as with floats.
+the same ones in any slots, as with floats; but a number halfway between two steps goes to either, as it is computed.
 """
 
 import functools
@@ -134,6 +134,7 @@ def _scatter_columns(pool: Array, page: Array, offset: Array, columns: Array) ->
     """Returns a pool with columns [N K U H], or [N K U] of their scales, at `offset` [N U] of `page` [N U].
 
     Heads are an index too: around an axis without one, the compiler for TPUs would turn the whole pool, and back.
+    It does so with the scales, of which an update is one number: a copy of 3% of the pool for each program.
     """
     heads = jnp.arange(pool.shape[1])[None, :, None]
     return pool.at[page[:, None], heads, offset[:, None]].set(columns)

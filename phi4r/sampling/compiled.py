@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from phi4r.model.config import ModelConfig
-from phi4r.model.int8 import DecodeWeights
+from phi4r.model.int8 import DecodeCache, DecodeWeights
 from phi4r.model.kv_cache import PAGE_AXES, Pages, copy_pages, empty_pages
 from phi4r.model.layouts import unroll_params, unrolled_shardings
 from phi4r.model.transformer import Transformer
@@ -40,10 +40,11 @@ class SamplerPrograms:
         eos_ids: tuple[int, ...],
         end_think_id: int | None,
         pad_id: int,
+        cache: DecodeCache,
         mesh: Mesh | None,
     ):
         self.longest, self.num_steps, self.most_new = longest, num_steps, num_steps + draft_tokens
-        self.empty = _empty_fn(config, mesh)
+        self.empty = _empty_fn(config, cache, mesh)
         self.prefill = _prefill_fn(config, longest, mesh)
         self.copy = _copy_fn(config, mesh)
         self.burst, self.drafting_burst = (
@@ -64,9 +65,9 @@ def unroll_fn(config: ModelConfig, weights: DecodeWeights, mesh: Mesh | None) ->
 
 
 @functools.cache
-def _empty_fn(config: ModelConfig, mesh: Mesh | None) -> Callable[[int, int], Pages]:
+def _empty_fn(config: ModelConfig, cache: DecodeCache, mesh: Mesh | None) -> Callable[[int, int], Pages]:
     return jax.jit(
-        lambda num_pages, page_size: empty_pages(config, num_pages=num_pages, page_size=page_size),
+        lambda num_pages, page_size: empty_pages(config, num_pages=num_pages, page_size=page_size, cache=cache),
         static_argnums=(0, 1),
         out_shardings=page_shardings(config, mesh),
     )
@@ -112,5 +113,5 @@ def page_shardings(config: ModelConfig, mesh: Mesh | None) -> NamedSharding | No
     """Returns how the pool lies on the mesh of decoding: pages over the parts of the batch, heads over `kv`."""
     if mesh is None:
         return None
-    shape = (batch_shards(mesh), config.num_kv_heads, 1, config.head_dim)
-    return NamedSharding(mesh, fitted_spec(mesh, PAGE_AXES, shape))
+    shape = (batch_shards(mesh), config.num_kv_heads)  # the rest is whole, in pages and in their scales
+    return NamedSharding(mesh, fitted_spec(mesh, PAGE_AXES[: len(shape)], shape))

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from phi4r.errors import UserError
 from phi4r.model.config import ModelConfig
-from phi4r.model.int8 import DecodeWeights
+from phi4r.model.int8 import DecodeCache, DecodeWeights
 from phi4r.sampling.batching import Batching, FindStop, OnFinished, OnTokens, SamplerStats
 from phi4r.sampling.compiled import SamplerPrograms, unroll_fn
 from phi4r.sampling.logits import SamplingParams
@@ -47,6 +47,8 @@ class SamplerSettings:
         rollout: what followed the last time the newest tokens stood in the sequence. Responses are the same ones.
       weights: "int8" to decode with rounded weights (`phi4r.model.int8`): faster, and another policy than the one that
         is trained.
+      cache: "int8" to hold rounded keys and values: nearly twice the tokens of bfloat16 in the same memory, and another
+        policy too.
     """
 
     prompt_length: int
@@ -58,6 +60,7 @@ class SamplerSettings:
     burst: int = 32
     draft_tokens: int = 0
     weights: DecodeWeights = "float"
+    cache: DecodeCache = "float"
 
     def __post_init__(self):
         for name in ("prompt_length", "max_response", "page_size", "burst"):
@@ -122,6 +125,7 @@ class Sampler:
             eos_ids=tuple(eos_ids),
             end_think_id=end_think_id,
             pad_id=pad_id,
+            cache=settings.cache,
             mesh=self.mesh,
         )
         self.stats: SamplerStats | None = None

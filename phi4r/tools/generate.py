@@ -77,6 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("engine")
     engine.add_argument("--dtype", choices=("float32", "bfloat16"), help="of weights and cache (default: as stored)")
     engine.add_argument("--weights", choices=("float", "int8"), default="float", help="int8 is faster and not exact")
+    engine.add_argument("--cache", choices=("float", "int8"), default="float", help="int8 is smaller and not exact")
+    engine.add_argument(
+        "--draft_tokens", type=int, default=0, help="guesses a step where few answers are left (default 0); exact"
+    )
     engine.add_argument("--num_slots", type=int, default=NUM_SLOTS, help="answers at a time (default %(default)s)")
     engine.add_argument("--cache_gib", type=float, help="memory for keys and values (default: by what is free)")
     engine.add_argument("--prompt_length", type=int, help="room for prompts in tokens (default: by the longest one)")
@@ -245,15 +249,18 @@ def _sampler_settings(args: argparse.Namespace, chat: "Chat", questions: "Sequen
         prompt_length,
         args.max_tokens,
         num_slots=args.num_slots,
-        cache_tokens=max(int(room / config.kv_cache_bytes(1, itemsize)), 0),
+        cache_tokens=max(int(room / config.kv_cache_bytes(1, itemsize, args.cache)), 0),
+        draft_tokens=args.draft_tokens,
         weights=args.weights,
+        cache=args.cache,
         **({"burst": LIVE_BURST} if args.file is None and sys.stdout.isatty() else {}),
     )
     needed = prompt_length + args.max_tokens + 3 * settings.page_size
     if settings.cache_tokens < needed:
+        size = config.kv_cache_bytes(needed, itemsize, args.cache)
         raise UserError(
-            f"keys and values of one answer of full length take {config.kv_cache_bytes(needed, itemsize) / 2**30:.3g} "
-            f"GiB, and there is room for {room / 2**30:.3g}; lower --max_tokens, or set --cache_gib higher."
+            f"keys and values of one answer of full length take {size / 2**30:.3g} GiB, and there is room for "
+            f"{room / 2**30:.3g}; lower --max_tokens, or set --cache_gib higher."
         )
     return settings
 
@@ -292,7 +299,7 @@ def _protocol(
 ) -> dict[str, Any]:
     """Returns all that the answers depend on, as JSON values."""
     asked = json.dumps([dataclasses.astuple(question) for question in questions])
-    names = ("num_samples", "seed", "verifier", "rope", "rope_factor", "dtype", "weights")
+    names = ("num_samples", "seed", "verifier", "rope", "rope_factor", "dtype", "weights", "cache")
     return {
         "model": model,
         "prompts": hashlib.sha256(asked.encode()).hexdigest()[:16],

@@ -84,6 +84,13 @@ def test_other_weights_in_the_same_workdir_are_refused(settings, make_model, tmp
         run_evaluate(other, tmp_path / "eval")
 
 
+def test_answers_of_a_cache_in_int8_are_not_continued_with_floats(settings, tmp_path):
+    small = dataclasses.replace(settings, sampler=dataclasses.replace(settings.sampler, cache="int8"))
+    run_evaluate(small, tmp_path / "eval")
+    with pytest.raises(UserError, match=r"under another protocol: provenance\.sampler"):
+        run_evaluate(settings, tmp_path / "eval")
+
+
 def test_what_does_not_fit_into_the_limit_is_truncated_and_wrong(settings, tmp_path):
     short = dataclasses.replace(settings, decoding=DecodingSettings(max_tokens=2), num_runs=1)
     results = run_evaluate(short, tmp_path / "eval")

@@ -124,6 +124,12 @@ def test_a_cache_that_is_too_small_for_all_slots_lets_some_wait(grpo):
         make_programs(grpo.replace({"sampler.cache_tokens": 8 * 5 * 16}), jax.devices())
 
 
+def test_a_cache_in_int8_takes_a_byte_a_number_and_a_scale_a_vector(grpo):
+    """The pool of the test above with floats: vectors of 16 numbers and 4 bytes in place of 16 times 4 bytes."""
+    _, programs = make_programs(grpo.replace({"sampler.cache": "int8"}), jax.devices())
+    assert shard_bytes(programs["decode"]().memory["cache"]) == 3 * 2 * 21 * 2 * 16 * (16 + 4)
+
+
 def test_every_grpo_program_can_be_traced(grpo):
     _, programs = make_programs(grpo, jax.devices())
     for make in programs.values():
