@@ -116,11 +116,13 @@ def generate_continuously(model: Any, prompts: list[list[int]], batch: int, limi
     return [produced[row] for row in range(len(prompts))]
 
 
-def make_phi4r(folder: pathlib.Path, prompts: list[list[int]], *, longest: int, num_slots: int) -> Generate:
+def make_phi4r(
+    folder: pathlib.Path, prompts: list[list[int]], *, longest: int, num_slots: int, draft_tokens: int
+) -> Generate:
     """Returns the same of our sampler; no response may have more than `longest` tokens."""
     config, params = load_hf_folder(folder)
-    settings = SamplerSettings(prompt_length=len(prompts[0]), max_response=longest, num_slots=num_slots)
-    sampler = Sampler(config, settings, eos_ids=(), pad_id=0)
+    shapes = SamplerSettings(len(prompts[0]), longest, num_slots=num_slots, **settings)
+    sampler = Sampler(config, shapes, eos_ids=(), pad_id=0)
     unrolled = jax.block_until_ready(sampler.unroll(params))
     del params
     greedy = SamplingParams(temperature=0.0)
@@ -163,6 +165,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=128, help="requests of unequal length")
     parser.add_argument("--scale", type=int, default=200, help="by what the lengths of AIME are divided")
     parser.add_argument("--slots", type=int, help="sequences that phi4r decodes at a time (default: --batch)")
+    parser.add_argument("--draft_tokens", type=int, default=0, help="phi4r's guesses of a step (small batches)")
+    parser.add_argument("--burst", type=int, default=32, help="phi4r's decode steps between two refills")
+    parser.add_argument("--page_size", type=int, default=128, help="tokens of phi4r's pages")
     parser.add_argument("--prompt", type=int, default=64, help="tokens of each prompt")
     parser.add_argument("--repeats", type=int, help="timed runs of each side (default: 5; of unequal length 1)")
     parser.add_argument("--folder", type=pathlib.Path, default=DEFAULT_FOLDER, help="where the model is kept")
@@ -178,7 +183,8 @@ def main() -> None:
         # A model of its own: the manager changes the attention of the one that it is given.
         apart = load_transformers(folder)
         sides["  continuous"] = functools.partial(generate_continuously, apart, prompts, batch)
-    sides["phi4r"] = make_phi4r(folder, prompts, longest=max(limits), num_slots=args.slots or batch)
+    settings = {name: getattr(args, name) for name in ("burst", "page_size", "draft_tokens")}
+    sides["phi4r"] = make_phi4r(folder, prompts, longest=max(limits), num_slots=args.slots or batch, **settings)
     seconds = time_checked(sides, limits, repeats=args.repeats or (5 if equal else 1))
     title = f"greedy generation, batch {batch}, {args.prompt} + {args.tokens} tokens, same ids"
     if not equal:

@@ -132,31 +132,36 @@ class Batching:
 
     def _prefill(self) -> None:
         """Runs chunks of prompts through the model: one call where most slots are busy, else until they are."""
-        sampler = self.sampler
-        count, chunk = sampler.prefill_shape(self.slots)
+        sizes = self.sampler.prefill_sizes(self.slots)
         while True:
-            groups = [books.unfilled(count) for books in self._books]
+            groups = [books.unfilled(sizes[0]) for books in self._books]
             if not any(groups):
                 return
-            rows = sampler.empty_slots(count)
-            tokens = np.full((count * sampler.shards, chunk), sampler.pad_id, np.int32)
-            counts = np.zeros(count * sampler.shards, np.int32)
-            for part, unfilled in enumerate(groups):
-                for row, group in enumerate(unfilled, start=part * count):
-                    new = group.tokens[group.filled : group.filled + chunk]
-                    rows.table[row, : len(group.pages)] = group.pages
-                    rows.lengths[row] = group.filled
-                    tokens[row, : len(new)] = new
-                    counts[row] = len(new)
-                    group.filled += len(new)
-            arguments = sampler.to_mesh((rows.table, rows.lengths, tokens, counts))
-            self._keep(sampler.programs.prefill(self._unrolled, self._pages, *arguments))
+            self.prefill(min(size for size in sizes if size >= max(map(len, groups))), groups)
             ready = [
                 len(books.running) + sum(len(group.members) for group in books.groups if group.ready)
                 for books in self._books
             ]
             if min(ready) * 2 >= self.slots:
                 return
+
+    def prefill(self, count: int, groups: Sequence[Sequence[Group]]) -> None:
+        """Dispatches the next chunk of up to `count` prompts in each part of the batch."""
+        sampler, (_, chunk) = self.sampler, self.sampler.prefill_shape(self.slots)
+        sampler.compiled_prefills.add(count)
+        rows = sampler.empty_slots(count)
+        tokens = np.full((count * sampler.shards, chunk), sampler.pad_id, np.int32)
+        counts = np.zeros(count * sampler.shards, np.int32)
+        for part, unfilled in enumerate(groups):
+            for row, group in enumerate(unfilled, start=part * count):
+                new = group.tokens[group.filled : group.filled + chunk]
+                rows.table[row, : len(group.pages)] = group.pages
+                rows.lengths[row] = group.filled
+                tokens[row, : len(new)] = new
+                counts[row] = len(new)
+                group.filled += len(new)
+        arguments = sampler.to_mesh((rows.table, rows.lengths, tokens, counts))
+        self._keep(sampler.programs.prefill(self._unrolled, self._pages, *arguments))
 
     def _begin(self) -> None:
         """Lets ready sequences into free slots, and makes the copies of pages in which they will write."""

@@ -25,6 +25,7 @@ from phi4r.typing import Array, Params
 
 FEWEST_ROWS = 8  # a smaller batch of decoding is hardly faster, and one of this size has time for drafts
 PREFILL_TOKENS = 2048  # that one call takes on each device
+FEWEST_PROMPTS = 4  # for fewer a program of their own would hardly pay
 LONGEST_CHUNK = 512  # tokens of one prompt in such a call
 
 
@@ -86,6 +87,7 @@ class Sampler:
       shards: parts of the batch, each with slots and pages of its own.
       pad_id: written where there is no token.
       compiled_rows: sizes of batches for which a burst was compiled.
+      compiled_prefills: numbers of prompts for which prefill was.
       stats: SamplerStats of the last call.
     """
 
@@ -132,6 +134,7 @@ class Sampler:
         self._most_slots = 0
         self.pad_id = pad_id
         self.compiled_rows: set[int] = set()
+        self.compiled_prefills: set[int] = set()
         self.num_pages(self.shards)
 
     @property
@@ -226,9 +229,16 @@ class Sampler:
         return sizes
 
     def prefill_shape(self, slots: int) -> tuple[int, int]:
-        """Returns (R, C): prompts of each part of the batch, and tokens of each, that one call of prefill takes."""
+        """Returns (R, C): most prompts of each part of the batch, and tokens of each, that a call of prefill takes."""
         chunk = min(LONGEST_CHUNK, -(-self.settings.prompt_length // 8) * 8)
         return max(1, min(slots, PREFILL_TOKENS // chunk)), chunk
+
+    def prefill_sizes(self, slots: int) -> list[int]:
+        """Returns the numbers of prompts for which prefill is compiled: a single refill should not pay for all rows."""
+        sizes = [self.prefill_shape(slots)[0]]
+        while sizes[-1] > FEWEST_PROMPTS:
+            sizes.append(-(-sizes[-1] // 8))
+        return sizes
 
     def to_mesh(self, rows: Any) -> Any:
         """Puts arrays that every host has on the mesh, rows over the parts of the batch."""
@@ -252,7 +262,10 @@ class Sampler:
         )
 
     def _compile_rest(self, unrolled: Params, run: Batching) -> None:
-        """Compiles the sizes of batches that this call did not come through, so that no later call has to."""
+        """Compiles the sizes that this call did not come through, so that no later call has to."""
+        for count in self.prefill_sizes(run.slots):
+            if count not in self.compiled_prefills:
+                run.prefill(count, [])
         for rows in self.row_sizes(run.slots):
             if rows not in self.compiled_rows:
                 run.burst(self.empty_slots(rows))
