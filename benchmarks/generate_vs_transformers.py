@@ -117,7 +117,7 @@ def generate_continuously(model: Any, prompts: list[list[int]], batch: int, limi
 
 
 def make_phi4r(
-    folder: pathlib.Path, prompts: list[list[int]], *, longest: int, num_slots: int, draft_tokens: int
+    folder: pathlib.Path, prompts: list[list[int]], *, longest: int, num_slots: int, **settings: int
 ) -> Generate:
     """Returns the same of our sampler; no response may have more than `longest` tokens."""
     config, params = load_hf_folder(folder)
