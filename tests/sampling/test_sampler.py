@@ -71,6 +71,21 @@ def test_long_prompts_are_prefilled_in_chunks_while_others_are_decoded(policy, u
     assert_same(sampler.sample(unrolled, prompts, KEY, num_samples=2), whole)
 
 
+def test_a_single_refill_is_prefilled_by_a_small_program(policy, unrolled, whole, monkeypatch):
+    sampler = policy.sampler(num_slots=16, burst=1)
+    assert sampler.prefill_sizes(16) == [16, 2]
+    rows, prefill = [], sampler.programs.prefill
+
+    def count_rows(unrolled, pages, table, *arguments):
+        rows.append(len(table))
+        return prefill(unrolled, pages, table, *arguments)
+
+    monkeypatch.setattr(sampler.programs, "prefill", count_rows)
+    prompts = [prompt for prompt in PROMPTS for _ in range(G)]  # a group each, so that prompts wait for slots
+    sampler.sample(unrolled, prompts, KEY)
+    assert rows[0] == 16 and 2 in rows[1:-1] and set(rows) == {16, 2}
+
+
 def test_slots_are_refilled_and_the_batch_shrinks_at_the_end(policy, unrolled, whole):
     """24 responses on 16 slots in bursts of one step: a step is wasted only where no sequence is left for a row."""
     sampler = policy.sampler(num_slots=16, burst=1)
