@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from phi4r.verifiers.algebra.exact_numbers import exact_number
+from phi4r.verifiers.algebra.normal_form import normal_form
+from phi4r.verifiers.algebra.screen import refusal
 from phi4r.verifiers.answers import final_answer
-from phi4r.verifiers.exact_numbers import exact_number
-from phi4r.verifiers.normal_form import normal_form
-from phi4r.verifiers.screen import refusal
 from phi4r.verifiers.verdict import Verdict, failed, judged, unanswered
 
 

@@ -8,17 +8,18 @@ and no parser; the last one belongs into a worker (`VerifierPool`), for it has n
 import re
 from dataclasses import dataclass
 
-from phi4r.verifiers import expressions
+from phi4r.verifiers.algebra import expressions
+from phi4r.verifiers.algebra.equivalence import same_answer
+from phi4r.verifiers.algebra.exact_numbers import exact_number, same_number
+from phi4r.verifiers.algebra.normal_form import normal_form
+from phi4r.verifiers.algebra.screen import refusal
 from phi4r.verifiers.answers import final_answer, last_box
-from phi4r.verifiers.equivalence import same_answer
-from phi4r.verifiers.exact_numbers import exact_number, same_number
-from phi4r.verifiers.normal_form import normal_form
-from phi4r.verifiers.screen import refusal
 from phi4r.verifiers.verdict import Verdict, failed, judged, unanswered
 
 _MAX_REFERENCE_LENGTH = 4000  # characters; a reference is ours, yet a broken data set must not stall a run
 _LOST_BACKSLASHES = str.maketrans({"\f": r"\f", "\b": r"\b"})  # `\frac` and `\binom` read as JSON escapes
 _ALTERNATIVES = re.compile(r"\s+OR\s+")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _FORMULA = re.compile(r"\\\((.+?)\\\)|(?<![\\$])\$([^$]+)\$|\\\[(.+?)\\\]", re.DOTALL)
 _PROSE = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]{2,}\s+[a-z]{2,}")
 _LISTED_THOUSANDS = re.compile(r"\$?\s*\d{1,3}(?:,\d{3})+\s*\$?")
@@ -71,10 +72,11 @@ def math_equivalent(gold: str, answer: str) -> bool:
 def reference_forms(gold: str) -> list[str]:
     r"""Returns the answers that a reference accepts.
 
-    References of public sets are not always bare: a box is opened, `$A$ OR $B$` gives two, and of a sentence
-    ("The smallest possible value of \(a\) is \(248\).") the last formula counts.
+    References of public sets are not always bare: a box is opened, `$A$ OR $B$` gives two, of a sentence
+    ("The smallest possible value of \(a\) is \(248\).") the last formula counts, and one that was cut off
+    (`\frac{11}{2^{20}`) gets the braces that it lacks.
     """
-    gold = gold.translate(_LOST_BACKSLASHES)
+    gold = _completed(gold.translate(_LOST_BACKSLASHES))
     boxed = last_box(gold)
     if boxed is not None:
         return [boxed]
@@ -85,6 +87,14 @@ def reference_forms(gold: str) -> list[str]:
             form = next(group for group in formulas[-1].groups() if group is not None)
         forms.append(form)
     return forms
+
+
+def _completed(gold: str) -> str:
+    """Closes the braces that are still open at the end."""
+    num_open = 0
+    for brace in _BRACE.findall(gold):
+        num_open = max(0, num_open + (1 if brace == "{" else -1))
+    return gold + "}" * num_open
 
 
 def _quickly_equivalent(gold: str, answer: str) -> bool | None:

@@ -1,7 +1,8 @@
 """Verdicts under deadlines: a pool of worker processes that can be killed.
 
-The parent decides the easy cases itself (`TwoSpeedVerifier.quick`), hands the others to workers, kills and replaces
-a worker that misses its deadline, and counts what was not judged. No signals are used, so it works in any thread.
+The parent decides the easy cases itself (`TwoSpeedVerifier.quick`), hands the others to workers (but for verifiers that
+bring a sandbox, `SelfLimitedVerifier`), kills and replaces a worker that misses its deadline, and counts what was not
+judged. No signals are used, so it works in any thread.
 A verdict that failed is a verdict with `status` "timeout" or "error", never a plain wrong one.
 
     with VerifierPool(num_workers=4, deadline_s=5.0) as pool:
@@ -23,7 +24,7 @@ from typing import get_args
 
 from phi4r.errors import UserError
 from phi4r.verifiers.specification import key_of, specification
-from phi4r.verifiers.verdict import Status, TwoSpeedVerifier, Verdict, Verifier, failed
+from phi4r.verifiers.verdict import SelfLimitedVerifier, Status, TwoSpeedVerifier, Verdict, Verifier, failed
 from phi4r.verifiers.worker_process import WorkerDied, WorkerLate, WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class VerifierPool:
     def warm_up(self, verifier: Verifier) -> None:
         """Starts every worker and loads `verifier` there, so that the first batch does not wait for imports."""
         spec = specification(verifier)
+        if isinstance(verifier, SelfLimitedVerifier):  # it needs none
+            return
         with self._lock:  # two callers at once would each hold half of the workers and wait for the other half
             workers = [self._idle.get() or self._start(spec) for _ in range(self._num_workers)]
             try:
@@ -125,6 +128,8 @@ class VerifierPool:
           UserError: if the verifier cannot run in a worker.
         """
         spec = specification(verifier)
+        if isinstance(verifier, SelfLimitedVerifier):
+            return self._threads.submit(self._judge_here, verifier, response, reference)
         verdict = _quick(verifier, response, reference)
         if verdict is None:
             return self._threads.submit(self._judge_counted, spec, response, reference)
@@ -142,6 +147,16 @@ class VerifierPool:
             raise UserError(f"{len(responses)} responses but {len(references)} references; give one for each.")
         futures = [self.submit(verifier, *pair) for pair in zip(responses, references, strict=True)]
         return [future.result() for future in futures]
+
+    def _judge_here(self, verifier: SelfLimitedVerifier, response: str, reference: str) -> Verdict:
+        """Returns the verdict of a verifier that needs no worker."""
+        try:
+            return self._counted(verifier(response, reference))
+        except UserError:  # this machine cannot run it at all
+            raise
+        except Exception:  # a verifier of others may raise all the same
+            _log.exception("Not judged by %s", verifier)
+            return self._counted(failed("error"))
 
     def _judge_counted(self, spec: dict, response: str, reference: str) -> Verdict:
         """Returns the verdict of a worker, or counts one that could not be had."""
@@ -217,12 +232,14 @@ def _quick(verifier: Verifier, response: str, reference: str) -> Verdict | None:
 def _is_verdict(reply: dict) -> bool:
     """Whether a reply has the fields of a verdict, of their types: verifiers of others return what they like."""
     return (
-        reply.keys() == {"correct", "score", "answer", "status"}
+        reply.keys() == {"correct", "score", "answer", "status", "parts"}
         and isinstance(reply["correct"], bool)
         and isinstance(reply["score"], float | int)
         and math.isfinite(reply["score"])
         and isinstance(reply["answer"], str | None)
         and reply["status"] in get_args(Status)
+        and isinstance(reply["parts"], dict)
+        and all(isinstance(part, float | int) and math.isfinite(part) for part in reply["parts"].values())
     )
 
 

@@ -111,6 +111,10 @@ EXPRESSIONS = [
     (r"\frac{x^{9900}}{4}(1+x^{100})^2", r"\frac{1}{4} x^{9900}+\frac{1}{2} x^{10000}+\frac{1}{4} x^{10100}", True),
     (r"\frac{1}{2} \max A + 3", r"\frac12\max A+3", True),
     (r"\frac{16}{3}", r"\frac{16}{3} \approx 5.33", True),
+    (r"\binom{n}{3}", r"\frac{n(n-1)(n-2)}{6}", True),
+    (r"\binom{n}{99999}", r"0+\binom{n}{99999}", False),  # a product of 99999 factors is not computed
+    (r"\ln \ln \ln x", r"0+\ln(\ln(\ln x))", True),
+    (r"\ln(\ln(\ln(\ln(\ln x))))", r"0+\ln(\ln(\ln(\ln(\ln x))))", False),  # more than four are not evaluated
 ]
 
 LISTS_AND_SETS = [
@@ -174,6 +178,8 @@ WORDS_AND_PROSE = [
     (r"$x+x$ OR $y$", "x", False),
     ("\x0crac{7}{12}", r"\frac{7}{12}", True),
     (r"108^{\\circ}", r"108^\circ", True),
+    (r"\frac{11}{2^{20}", r"\frac{11}{1048576}", True),  # cut off, as four references of Omni-MATH are
+    (r"\frac{11}{2^{20}", r"\frac{11}{2^{21}}", False),
     ("x", "", False),
     ("", "x", False),
 ]

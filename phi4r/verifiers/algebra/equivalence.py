@@ -4,15 +4,15 @@ A point is not a set and an open interval not a closed one, but an interval is t
 one-element set is its element, `x = 5` answers 5, and a list has no order.
 """
 
-from phi4r.verifiers import expressions
-from phi4r.verifiers.exact_numbers import (
+from phi4r.verifiers.algebra import expressions
+from phi4r.verifiers.algebra.exact_numbers import (
     based_number,
     exact_number,
     rounding_allowance,
     same_number,
 )
-from phi4r.verifiers.normal_form import textual
-from phi4r.verifiers.structure import (
+from phi4r.verifiers.algebra.normal_form import textual
+from phi4r.verifiers.algebra.structure import (
     EQUALITY,
     IN,
     ORDER,

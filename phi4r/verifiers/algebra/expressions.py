@@ -7,8 +7,8 @@ at several points are the same (Schwartz-Zippel). Nothing here has a time limit:
 import re
 from typing import Any
 
-from phi4r.verifiers.numerics import symbols_of, values, vanishes
-from phi4r.verifiers.trees import parse_tree
+from phi4r.verifiers.algebra.numerics import symbols_of, values, vanishes
+from phi4r.verifiers.algebra.trees import parse_tree
 
 _TOLERANCE = 1e-30
 _RATIO_DIGITS = 40

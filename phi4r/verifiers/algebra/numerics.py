@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from phi4r.verifiers.trees import TooLarge, bits, parse_tree
+from phi4r.verifiers.algebra.trees import TooLarge, bits, parse_tree
 
 _DIGITS = 40  # of every value, beyond the digits before its decimal point
 _MAX_DIGITS = 20_000

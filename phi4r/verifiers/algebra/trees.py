@@ -11,6 +11,8 @@ from typing import Any
 
 SYMBOL_BITS = 4  # symbols stand for numbers between 2^-4 and 2^4
 _MAX_BITS = 1 << 16  # of any number that is evaluated: 20 thousand digits
+_MAX_NESTED_FUNCTIONS = 4  # six logarithms of each other take minutes to evaluate with certain digits
+_MAX_CHOSEN = 1000  # k of binomial(x, k), a product of k factors unless x is a whole number
 
 _MIXED = re.compile(r"(?<=\d)\\frac\{(\d+)\}\{(\d+)\}")
 _JUXTAPOSED = re.compile(r"(?<=\d)(?=\()|(?<=\))(?=[\d(]|\\frac)")
@@ -18,7 +20,7 @@ _POWER_OF_FACTORIAL = re.compile(r"(\d+|[a-zA-Z])!(?=\^)")
 
 
 class TooLarge(Exception):
-    """An expression whose evaluation would take more than `_MAX_BITS` bits."""
+    """An expression whose evaluation would take too many bits, or too long."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -35,12 +37,22 @@ def parse_tree(latex: str) -> Any | None:
         if not isinstance(tree, sympy.Expr) or tree.has(sympy.nan, sympy.zoo):
             return None
         bits(tree)
+        if _nested_functions(tree) > _MAX_NESTED_FUNCTIONS:
+            return None
         names = {call: sympy.Symbol(str(call)) for call in tree.atoms(AppliedUndef)}  # f(x): an unknown of its own
         return tree.xreplace({**names, sympy.Symbol("i"): sympy.I})
     except MemoryError:
         raise
     except Exception:  # the parser raises bare exceptions of many kinds on broken LaTeX
         return None
+
+
+def _nested_functions(tree) -> int:
+    """Returns how many functions are applied to each other, sin(log(x)) being 2."""
+    import sympy
+
+    deepest = max(map(_nested_functions, tree.args), default=0)
+    return deepest + isinstance(tree, sympy.Function)
 
 
 def _separate_improper(match: re.Match[str]) -> str:
@@ -95,6 +107,8 @@ def _bits_of_function(tree, arguments: list[float]) -> float:
     if isinstance(tree, sympy.Pow):
         return arguments[0] * _magnitude(tree.exp, arguments[1])
     if isinstance(tree, sympy.binomial):
+        if not tree.args[0].is_Integer and _magnitude(tree.args[1], arguments[1]) > _MAX_CHOSEN:
+            raise TooLarge
         return _magnitude(tree.args[0], arguments[0])  # C(n, k) < 2^n
     if isinstance(tree, sympy.factorial | sympy.gamma):
         return _magnitude(tree.args[0], arguments[0]) * (arguments[0] + 1)

@@ -8,8 +8,8 @@ forms; needs no computer algebra; linear in the length times the depth.
 import re
 from dataclasses import dataclass
 
-from phi4r.verifiers.latex import closing, join, split_top_level, tokenize
-from phi4r.verifiers.normal_form import textual
+from phi4r.verifiers.algebra.latex import closing, join, split_top_level, tokenize
+from phi4r.verifiers.algebra.normal_form import textual
 
 EQUALITY = "="
 IN = r"\in"

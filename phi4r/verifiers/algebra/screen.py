@@ -8,10 +8,10 @@ parsed, unevaluated tree (`expressions`), and a worker's deadline catches the re
 
 import re
 
-from phi4r.verifiers.latex import closing, depth, tokenize
+from phi4r.verifiers.algebra.latex import closing, depth, tokenize
 
 MAX_LENGTH = 300  # characters
-MAX_DEPTH = 50  # nested brackets
+MAX_DEPTH = 12  # nested brackets; references of public sets have 5, and the parser takes a second for 20
 MAX_DIGITS = 50  # of one number
 MAX_EXPONENT = 100_000
 MAX_FACTORIAL = 10_000

@@ -8,8 +8,8 @@ separators, currency, units. Degree and percent signs stay, for they can change 
 
 import re
 
+from phi4r.verifiers.algebra.latex import closing, depth, join, split_top_level, tokenize
 from phi4r.verifiers.answers import last_box
-from phi4r.verifiers.latex import closing, depth, join, split_top_level, tokenize
 
 _UNICODE = str.maketrans(
     {
