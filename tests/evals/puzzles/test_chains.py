@@ -5,7 +5,7 @@ import pytest
 
 from phi4r.data.records import Problem
 from phi4r.errors import UserError
-from phi4r.evals.chains import OPERATIONS, chain_problems, solve, split_of
+from phi4r.evals.puzzles.chains import OPERATIONS, chain_problems, solve, split_of
 
 
 def _chain(prompt: str) -> Problem:
