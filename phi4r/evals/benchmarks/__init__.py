@@ -1,0 +1,1 @@
+"""Benchmarks that others wrote: how their rows are read, asked and judged, one file a family."""
