@@ -1,51 +1,20 @@
 """Figures of a report, drawn by matplotlib without a display: curves, points coloured by step, bars with intervals.
 
-Every function takes plain numbers and returns a `matplotlib.figure.Figure`; `phi4r.evals.report` embeds it in a page
-as SVG. Points that are None or not finite leave a gap.
+Every function takes plain numbers and returns a `matplotlib.figure.Figure`; `phi4r.evals.reporting.markup` embeds it
+in a page as SVG. Points that are None or not finite leave a gap.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from phi4r.evals.reporting.style import INK, MUTED, colours, percent_label, scale_y, styled_axes
 from phi4r.evals.scores import Interval
 
 Points = tuple[Sequence[float], Sequence[float | None]]  # x and y of equal length
 Estimate = tuple[float, Interval | None]  # a share and its interval
-
-COLOURS = ("#2f6bd0", "#e0752d", "#2a9d6f", "#9a5cc6", "#c9a227", "#5b6675")
-_INK, _MUTED, _GRID = "#1f2733", "#5b6675", "#e6e9ef"
-_SIZE_INCHES = (5.2, 3.3)
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": "#b8c0cc",
-    "axes.labelcolor": _MUTED,
-    "axes.titlecolor": _INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": _GRID,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
 
 
 def curve_figure(
@@ -68,8 +37,8 @@ def curve_figure(
       smooth: whether to draw a running mean over a twelfth of each line, the raw points pale behind it. Lines of
         fewer than 24 points stay as they are.
     """
-    with _axes(title, x_label, y_label) as (figure, axes):
-        for (name, (x, y)), colour in zip(series.items(), _colours(len(series)), strict=True):
+    with styled_axes(title, x_label, y_label) as (figure, axes):
+        for (name, (x, y)), colour in zip(series.items(), colours(len(series)), strict=True):
             x, y = np.asarray(x, float), _floats(y)
             width = max(len(x) // 12, 1) if smooth else 1
             if width > 1:
@@ -79,7 +48,7 @@ def curve_figure(
         if len(series) > 1:
             axes.legend()
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        _scale_y(axes, percent)
+        scale_y(axes, percent)
     return figure
 
 
@@ -94,17 +63,17 @@ def scatter_figure(
     percent_x: bool = False,
 ) -> Figure:
     """Draws one quantity against another, a point for each step, coloured from the first step to the last."""
-    with _axes(title, x_label, y_label) as (figure, axes):
+    with styled_axes(title, x_label, y_label) as (figure, axes):
         points = axes.scatter(_floats(x), _floats(y), c=np.asarray(steps, float), cmap="viridis_r", s=26, linewidths=0)
         bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=28)
-        bar.set_label("step", color=_MUTED)
+        bar.set_label("step", color=MUTED)
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.grid(True, axis="both")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         if percent_x:
-            axes.xaxis.set_major_formatter(_percent)
+            axes.xaxis.set_major_formatter(percent_label)
     return figure
 
 
@@ -119,15 +88,15 @@ def interval_figure(groups: Mapping[str, Mapping[str, Estimate]], *, title: str,
     """
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     width = 0.8 / max(len(names), 1)
-    with _axes(title, "", y_label) as (figure, axes):
-        for offset, (name, colour) in enumerate(zip(names, _colours(len(names)), strict=True)):
+    with styled_axes(title, "", y_label) as (figure, axes):
+        for offset, (name, colour) in enumerate(zip(names, colours(len(names)), strict=True)):
             places = [i for i, group in enumerate(groups.values()) if name in group]
             estimates = [group[name] for group in groups.values() if name in group]
             x = np.array(places) + (offset - (len(names) - 1) / 2) * width
             shares = np.array([share for share, _ in estimates])
             ends = np.array([(i.low, i.high) if i else (share, share) for share, i in estimates])
             whiskers = np.abs(ends.T - shares)
-            style = dict(ecolor=_INK, elinewidth=1.1, capsize=3)
+            style = dict(ecolor=INK, elinewidth=1.1, capsize=3)
             axes.bar(x, shares, width * 0.9, color=colour, label=name, yerr=whiskers, error_kw=style)
             for place, share, high in zip(x, shares, ends[:, 1], strict=True):
                 axes.annotate(
@@ -138,9 +107,9 @@ def interval_figure(groups: Mapping[str, Mapping[str, Estimate]], *, title: str,
                     ha="center",
                     fontsize=9,
                 )
-        axes.set_xticks(range(len(groups)), list(groups), color=_INK)
+        axes.set_xticks(range(len(groups)), list(groups), color=INK)
         axes.set_ylim(0.0, 1.0)
-        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_major_formatter(percent_label)
         if len(names) > 1:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.24), ncols=len(names))
     return figure
@@ -161,34 +130,5 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return means
 
 
-@contextlib.contextmanager
-def _axes(title: str, x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes]]:
-    """Opens a figure with one pair of axes in the house style."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
-        axes = figure.add_subplot()
-        axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        yield figure, axes
-
-
-def _scale_y(axes: Axes, percent: bool) -> None:
-    """Puts readable ticks on y; shares never leave 0..100%."""
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.margins(y=0.08)
-    if percent:
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -0.02), min(max(high, 0.02), 1.02))
-        axes.yaxis.set_major_formatter(_percent)
-
-
-def _percent(share: float, _: int) -> str:
-    """Labels a tick: 0.5 is "50%", 0.015 "1.5%"."""
-    return f"{round(100 * share, 6) + 0.0:g}%"  # 0.0 is added to drop the sign of -0
-
-
 def _floats(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], float)
-
-
-def _colours(num: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(num)]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from phi4r.errors import UserError
-from phi4r.evals.figures import curve_figure
-from phi4r.evals.report import (
+from phi4r.evals.reporting.figures import curve_figure
+from phi4r.evals.reporting.markup import (
     Sample,
     Section,
     figure_grid,

@@ -1,7 +1,7 @@
 """The training figures of the paper from rows of metrics.jsonl: Figure 4 (SFT) and Figure 7 (GRPO).
 
 A row is a dict with `step` and scalars; rows that lack a scalar, as evaluations every n steps do, are left out of its
-curve. Each function returns (figure, caption) pairs for `phi4r.evals.report.figure_grid`.
+curve. Each function returns (figure, caption) pairs for `phi4r.evals.reporting.markup.figure_grid`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from phi4r.errors import UserError
-from phi4r.evals.figures import Points, curve_figure, scatter_figure
+from phi4r.evals.reporting.figures import Points, curve_figure, scatter_figure
 
 Row = Mapping[str, float | None]
 MAX_POINTS = 400

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phi4r.evals.figures import curve_figure, interval_figure, running_mean, scatter_figure
+from phi4r.evals.reporting.figures import curve_figure, interval_figure, running_mean, scatter_figure
 from phi4r.evals.scores import Interval
 
 

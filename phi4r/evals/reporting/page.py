@@ -15,23 +15,37 @@ PAGE = string.Template("""<!doctype html>
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55;
        font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 1200px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
 .subtitle { color: var(--muted); margin: 0 0 2rem; }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 12px;
           padding: 1.4rem 1.6rem 1.6rem; margin: 0 0 1.4rem; }
 h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
 p { max-width: 48rem; margin: 0 0 .9rem; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: 0 0 1.6rem; font-size: .9rem; }
+a { color: var(--accent); text-decoration: none; }
+a:hover { text-decoration: underline; }
+.notes { background: #fff8e8; border: 1px solid #f0dfb4; border-radius: 8px; padding: .7rem 1rem .7rem 2rem;
+         margin: 0 0 1rem; font-size: .9rem; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
+h3:first-of-type { margin-top: 0; }
+details { margin-top: 1rem; }
+summary { cursor: pointer; color: var(--accent); font-size: .9rem; margin-bottom: .6rem; }
+td small, th small { display: block; color: var(--muted); font-weight: 400; font-size: .78rem; white-space: normal;
+                     min-width: 6.4rem; }
+.muted { color: var(--muted); }
 .wide { overflow-x: auto; }
-.wide + .figures, .figures + p { margin-top: 1.6rem; }
+.wide + .figures, .caption + .figures, .figures + .figures, .figures + p { margin-top: 1.6rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
-caption { caption-side: bottom; text-align: left; color: var(--muted); font-size: .85rem; padding-top: .7rem; }
-th, td { padding: .5rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--muted); font-weight: 600; font-size: .8rem; }
+.caption { max-width: none; color: var(--muted); font-size: .85rem; margin-top: .7rem; }
+th, td { padding: .5rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--muted); font-weight: 600; font-size: .8rem; white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { font-weight: 600; }
 tbody tr:last-child td { border-bottom: 0; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.6rem 2rem; }
+.figures.one { grid-template-columns: 1fr; }
+.figures.one img { max-width: 56rem; }
 figure { margin: 0; }
 figure img { width: 100%; max-width: 40rem; height: auto; display: block; }
 figcaption { color: var(--muted); font-size: .85rem; margin-top: .4rem; }

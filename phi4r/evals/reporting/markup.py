@@ -8,17 +8,16 @@ scripts and foreign resources besides.
 import base64
 import dataclasses
 import html
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from phi4r.data.records import atomic_path
-from phi4r.evals.figures import interval_figure
-from phi4r.evals.page import PAGE
+from phi4r.evals.reporting.figures import interval_figure
+from phi4r.evals.reporting.page import PAGE
+from phi4r.evals.reporting.style import svg_bytes
 from phi4r.evals.scores import Interval, Scores
 
 
@@ -31,8 +30,20 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cell:
+    """A value in a table with something small under it."""
+
+    text: str
+    note: str = ""
+    muted: bool = False  # for what is not ours
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.note}]" if self.note else self.text
+
+
+@dataclasses.dataclass(frozen=True)
 class Sample:
-    """A response to show: who wrote it, to what, and how it was judged."""
+    """A response to show: who wrote it, to what, and how it was judged; an empty reference is not shown."""
 
     model: str
     prompt: str
@@ -42,7 +53,9 @@ class Sample:
     num_tokens: int
 
 
-def write_report(path: str | pathlib.Path, title: str, sections: Sequence[Section], *, subtitle: str = "") -> None:
+def write_report(
+    path: str | pathlib.Path, title: str, sections: Sequence[Section], *, subtitle: str = "", contents: bool = False
+) -> None:
     """Writes the page; a reader never sees a half-written one.
 
     Args:
@@ -50,12 +63,18 @@ def write_report(path: str | pathlib.Path, title: str, sections: Sequence[Sectio
       title: heading of the page.
       sections: in order of appearance.
       subtitle: a line of plain text under the title.
+      contents: whether to begin with links to the sections.
 
     Raises:
       UserError: if the file cannot be written.
     """
-    body = "\n".join(f"<section><h2>{html.escape(s.title)}</h2>\n{s.body}\n</section>" for s in sections)
-    page = PAGE.substitute(title=html.escape(title), subtitle=html.escape(subtitle), body=body)
+    body = "\n".join(
+        f'<section id="section-{number}"><h2>{html.escape(section.title)}</h2>\n{section.body}\n</section>'
+        for number, section in enumerate(sections, start=1)
+    )
+    page = PAGE.substitute(
+        title=html.escape(title), subtitle=html.escape(subtitle), body=(_contents(sections) if contents else "") + body
+    )
     # Model text may hold lone surrogates, which UTF-8 cannot carry.
     with atomic_path(path) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
@@ -66,18 +85,40 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def figure_grid(figures: Sequence[tuple[Figure, str]]) -> str:
-    """Returns figures with their captions side by side where the window is wide enough."""
+def notes_list(notes: Sequence[str]) -> str:
+    """Returns plain texts as a list that stands out."""
+    return '<ul class="notes">' + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>"
+
+
+def details(summary: str, body: str) -> str:
+    """Returns `body`, HTML, folded under a line of plain text."""
+    return f"<details><summary>{html.escape(summary)}</summary>\n{body}\n</details>"
+
+
+def heading(text: str) -> str:
+    """Returns plain text as a heading inside a section."""
+    return f"<h3>{html.escape(text)}</h3>"
+
+
+def figure_grid(figures: Sequence[tuple[Figure | bytes, str]], *, wide: bool = False) -> str:
+    """Returns figures with their captions, side by side where the window is wide enough.
+
+    Args:
+      figures: (figure, or a picture in SVG; plain text).
+      wide: whether each has a line of its own.
+    """
     cells = "\n".join(_figure_html(figure, caption) for figure, caption in figures)
-    return f'<div class="figures">\n{cells}\n</div>'
+    kind = "figures one" if wide else "figures"
+    return f'<div class="{kind}">\n{cells}\n</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "") -> str:
-    """Returns a table of plain values; all columns but the first are aligned as numbers."""
-    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-    lines = "\n".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
-    note = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f'<div class="wide"><table>{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>'
+def table(header: Sequence[Any], rows: Sequence[Sequence[Any]], *, caption: str = "") -> str:
+    """Returns a table of plain values and `Cell`s; all columns but the first are aligned as numbers."""
+    head = "".join(f"<th>{_cell_html(cell)}</th>" for cell in header)
+    lines = "\n".join("<tr>" + "".join(f"<td>{_cell_html(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    # Not <caption>: that is as wide as the table, which may be wider than the page.
+    note = f'\n<p class="caption">{html.escape(caption)}</p>' if caption else ""
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>{note}'
 
 
 def model_entry(greedy: Scores, sampled: Scores) -> dict[str, Any]:
@@ -146,12 +187,21 @@ def samples_table(samples: Sequence[Sample]) -> str:
     return '<div class="samples">\n' + "\n".join(map(_sample_html, samples)) + "\n</div>"
 
 
+def _cell_html(cell: Any) -> str:
+    if not isinstance(cell, Cell):
+        return html.escape(str(cell))
+    note = f"<small>{html.escape(cell.note)}</small>" if cell.note else ""
+    inner = html.escape(cell.text) + note
+    return f'<span class="muted">{inner}</span>' if cell.muted else inner
+
+
 def _sample_html(sample: Sample) -> str:
     verdict = "right" if sample.correct else "wrong"
+    reference = f", reference {html.escape(sample.reference)}" if sample.reference else ""
     return (
         f'<article class="{verdict}"><header><b>{html.escape(sample.model)}</b>'
         f'<span class="verdict">{verdict}</span>'
-        f"<span>{sample.num_tokens} tokens, reference {html.escape(sample.reference)}</span></header>\n"
+        f"<span>{sample.num_tokens} tokens{reference}</span></header>\n"
         f'<pre class="prompt">{html.escape(sample.prompt)}</pre>\n'
         f"<pre>{_response_html(sample.response)}</pre></article>"
     )
@@ -165,13 +215,19 @@ def _response_html(response: str) -> str:
     return f'<span class="thought">{html.escape(thought + tag)}</span>{html.escape(solution)}'
 
 
-def _figure_html(figure: Figure, caption: str) -> str:
+def _figure_html(figure: Figure | bytes, caption: str) -> str:
     """Returns the figure as an SVG image inside the page; an image of its own keeps ids of figures apart."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "phi4r"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
+    svg = figure if isinstance(figure, bytes) else svg_bytes(figure)
+    encoded = base64.b64encode(svg).decode()
     text = html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
     )
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    links = (
+        f'<a href="#section-{number}">{html.escape(section.title)}</a>'
+        for number, section in enumerate(sections, start=1)
+    )
+    return f"<nav>{' '.join(links)}</nav>\n"

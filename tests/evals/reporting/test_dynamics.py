@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phi4r.errors import UserError
-from phi4r.evals.dynamics import MAX_POINTS, grpo_figures, sft_figures
+from phi4r.evals.reporting.dynamics import MAX_POINTS, grpo_figures, sft_figures
 
 
 def _titles(figures) -> list[str]:

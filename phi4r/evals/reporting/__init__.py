@@ -1,0 +1,1 @@
+"""From stored responses to tables, figures and one HTML page, without the model."""
