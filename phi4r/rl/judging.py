@@ -66,7 +66,7 @@ class Judge:
         """
         self.tokenizer, self.task, self.pool, self.fallback = chat.tokenizer, task, pool, fallback
         self.reward = reward
-        verifiers = part_verifiers(reward.parts, task.problems)
+        verifiers = part_verifiers(reward.parts, task.inspected())
         self.parts: dict[str, tuple[Verifier, Callable[[Problem], str]]] = {
             part.name: (verifiers[part.name], part.reference_of) for part in reward.parts if part.name in verifiers
         }

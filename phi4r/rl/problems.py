@@ -9,6 +9,8 @@ from phi4r.data.records import Problem
 from phi4r.errors import UserError
 from phi4r.rl.curriculum import Curriculum
 
+_MOST_PASSED = 1000  # in a row: of problems without end, an epoch would not end either
+
 
 class StepProblems(NamedTuple):
     """The problems of a step, and their places in the endless sequence, from which their random keys are made.
@@ -47,7 +49,7 @@ class ProblemSet:
         epoch, number = divmod(place, len(self._problems))
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._problems)))
-        return self._problems[self._epoch[1][number]]
+        return self._problems[int(self._epoch[1][number])]  # a number of Python: problems may be computed from it
 
 
 class ProblemQueue:
@@ -71,15 +73,16 @@ class ProblemQueue:
     def take(self, num_problems: int) -> StepProblems:
         """Returns the next problems, and moves on.
 
-        A problem that the curriculum passes over loses its turn; but where a whole epoch has been passed over, the next
-        problem is asked whatever the curriculum says, so that there always is one.
+        A problem that the curriculum passes over loses its turn; but where a whole epoch has been passed over, or
+        `_MOST_PASSED` problems of one, the next is asked whatever the curriculum says, so that there always is one.
         """
+        most_passed = min(len(self._problem_set), _MOST_PASSED)
         places: list[int] = []
         passed = 0  # in a row
         while len(places) < num_problems:
             place = self._position
             self._position += 1
-            if passed < len(self._problem_set) and not self._worth_asking(place):
+            if passed < most_passed and not self._worth_asking(place):
                 passed += 1
                 continue
             self._skipped += passed
@@ -90,12 +93,14 @@ class ProblemQueue:
     def record(self, problems: Sequence[Problem], pass_rates: Sequence[float]) -> None:
         """Takes note of how often each problem was solved just now, as a share of its group."""
         if self._curriculum is not None:
-            for problem, pass_rate in zip(problems, pass_rates, strict=True):
-                self._curriculum.record(problem.id, pass_rate)
+            self._curriculum.record(problems, pass_rates)
 
     def metrics(self) -> dict[str, float]:
-        """Returns how many turns the run has passed over, where there is a curriculum."""
-        return {} if self._curriculum is None else {"skipped_problems": float(self._skipped)}
+        """Returns how many turns were passed over, and the pass rates of levels, where there is a curriculum."""
+        if self._curriculum is None:
+            return {}
+        levels = {f"pass_rate_{level}": rate for level, rate in self._curriculum.levels().items()}
+        return {"skipped_problems": float(self._skipped), **levels}
 
     def state(self) -> dict[str, Any]:
         """Returns the memory as JSON values of its own, which later steps do not change."""
@@ -109,4 +114,4 @@ class ProblemQueue:
             self._curriculum.resume(state["pass_rates"])
 
     def _worth_asking(self, place: int) -> bool:
-        return self._curriculum is None or self._curriculum.asks(self._problem_set[place].id, place)
+        return self._curriculum is None or self._curriculum.asks(self._problem_set[place], place)

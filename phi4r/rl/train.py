@@ -28,8 +28,9 @@ from jax.sharding import Mesh
 from phi4r.checkpoint.best import KeepBest, check_measured
 from phi4r.checkpoint.manager import CheckpointManager
 from phi4r.errors import UserError
-from phi4r.evals.probe import PROBE_METRICS, Probe, ProbeSettings
-from phi4r.evals.tasks import check_prompts, load_task
+from phi4r.evals.probe import ProbeSettings, open_probe
+from phi4r.evals.specs import load_task
+from phi4r.evals.tasks import check_prompts
 from phi4r.hosts import is_primary
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
@@ -214,7 +215,6 @@ def run_grpo(
     num_updates = settings.num_steps * settings.grpo.updates_per_rollout
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=num_updates)
     offload = settings.optimizer.offload
-    check_measured(settings.keep_best, PROBE_METRICS * (settings.probe is not None), "set probe.")
     if settings.longest > config.max_positions:
         raise UserError(
             f"prompt_length + max_response = {settings.longest} tokens, but the model was made for "
@@ -223,7 +223,7 @@ def run_grpo(
 
     # Problems, sampler, judges
     task = load_task(settings.task)
-    curriculum = settings.curriculum and Curriculum(settings.curriculum, seed=settings.seed)
+    curriculum = settings.curriculum and Curriculum(settings.curriculum, seed=settings.seed, level=task.level)
     problems = ProblemQueue(ProblemSet(task.problems, seed=settings.seed), curriculum)
     chat = load_chat(settings.init_from)
     tokenizer = chat.tokenizer
@@ -244,7 +244,8 @@ def run_grpo(
         else:
             rollouts = Rollouts(engine, problems, seed=settings.seed)
         stack.enter_context(rollouts)
-        probe = settings.probe and stack.enter_context(Probe(settings.probe, config, chat, mesh=mesh))
+        probe = stack.enter_context(open_probe(settings.probe, config, chat, mesh=mesh))
+        check_measured(settings.keep_best, probe.metrics if probe else (), "set probe.")
 
         # State: restored straight into its shards, or made around the loaded parameters; and the frozen reference
         manager = stack.enter_context(

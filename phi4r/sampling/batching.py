@@ -149,18 +149,19 @@ class Batching:
         """Dispatches the next chunk of up to `count` prompts in each part of the batch."""
         sampler, (_, chunk) = self.sampler, self.sampler.prefill_shape(self.slots)
         sampler.compiled_prefills.add(count)
-        rows = sampler.empty_slots(count)
+        table = np.zeros((count * sampler.shards, sampler.pages_of_longest), np.int32)
+        starts = np.zeros(count * sampler.shards, np.int32)
         tokens = np.full((count * sampler.shards, chunk), sampler.pad_id, np.int32)
         counts = np.zeros(count * sampler.shards, np.int32)
         for part, unfilled in enumerate(groups):
             for row, group in enumerate(unfilled, start=part * count):
                 new = group.tokens[group.filled : group.filled + chunk]
-                rows.table[row, : len(group.pages)] = group.pages
-                rows.lengths[row] = group.filled
+                table[row, : len(group.pages)] = group.pages
+                starts[row] = group.filled
                 tokens[row, : len(new)] = new
                 counts[row] = len(new)
                 group.filled += len(new)
-        arguments = sampler.to_mesh((rows.table, rows.lengths, tokens, counts))
+        arguments = sampler.to_mesh((table, starts, tokens, counts))
         self._keep(sampler.programs.prefill(self._unrolled, self._pages, *arguments))
 
     def _begin(self) -> None:

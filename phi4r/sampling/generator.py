@@ -30,8 +30,8 @@ class Completion:
     finish_reason: str
 
 
-# Called as soon as an answer is finished, while others are still drawn: (row, the answer). Row i * num_samples + g is
-# sample g of conversation i.
+# Called as soon as an answer is finished, while others are still drawn: (row, the answer). Rows are the samples of the
+# first conversation, then those of the second, and so on.
 OnCompletion = Callable[[int, Completion], None]
 
 
@@ -39,9 +39,28 @@ class Generator(Protocol):
     """Answers conversations; `seed` makes the answers repeatable where the source can."""
 
     def __call__(
-        self, conversations: Sequence[Sequence[Message]], *, num_samples: int, seed: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        num_samples: int = 1,
+        seed: int,
+        prompt_ids: Sequence[int] | None = None,
+        sample_ids: Sequence[Sequence[int]] | None = None,
+        on_completion: OnCompletion | None = None,
     ) -> list[list[Completion]]:
-        """Returns `num_samples` completions of each conversation."""
+        """Answers conversations.
+
+        Args:
+          conversations: what is asked.
+          num_samples: answers to each.
+          seed: with a prompt id and a sample id it decides an answer, whatever else is asked.
+          prompt_ids: stable number of each conversation; default 0, 1, 2, ...
+          sample_ids: which samples of each conversation are wanted; default 0, 1, ... num_samples - 1 of all.
+          on_completion: called for every answer when it is finished, perhaps in another thread, one call at a time.
+
+        Returns:
+          The completions of each conversation.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,25 +85,20 @@ class SamplerGenerator:
         self,
         conversations: Sequence[Sequence[Message]],
         *,
-        num_samples: int,
+        num_samples: int = 1,
         seed: int,
         prompt_ids: Sequence[int] | None = None,
+        sample_ids: Sequence[Sequence[int]] | None = None,
         on_tokens: OnTokens | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[list[Completion]]:
-        """Answers conversations.
+        """Answers conversations (see `Generator`).
 
         Args:
-          conversations: what is asked.
-          num_samples: answers to each.
-          seed: with `prompt_ids` it decides every answer, whatever else is asked.
-          prompt_ids: stable number of each conversation; default 0, 1, 2, ...
+          conversations, num_samples, seed, prompt_ids, sample_ids, on_completion: as every generator takes them.
           on_tokens: called for every answer with the tokens of each burst of the sampler.
-          on_completion: called for every answer when it is finished.
-
-        Returns:
-          `num_samples` completions of each conversation.
         """
+        sample_ids = [range(num_samples)] * len(conversations) if sample_ids is None else sample_ids
         stop = StopStrings(self.chat.tokenizer, self.stop)
         completions: dict[int, Completion] = {}
 
@@ -99,16 +113,14 @@ class SamplerGenerator:
             [self.chat.prompt_ids(messages) for messages in conversations],
             jax.random.key(seed),
             prompt_ids=prompt_ids,
-            num_samples=num_samples,
+            sample_ids=sample_ids,
             sampling=self.sampling,
             on_tokens=on_tokens,
             on_finished=finish,
             find_stop=stop.find if self.stop else None,
         )
-        return [
-            [completions[row] for row in range(first, first + num_samples)]
-            for first in range(0, len(completions), num_samples)
-        ]
+        in_order = iter(range(len(completions)))
+        return [[completions[next(in_order)] for _ in samples] for samples in sample_ids]
 
 
 def decode_responses(samples, chat: Chat) -> list[str]:

@@ -2,12 +2,10 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -178,13 +176,14 @@ class Sampler:
         *,
         prompt_ids: Sequence[int] | None = None,
         num_samples: int = 1,
+        sample_ids: Sequence[Sequence[int]] | None = None,
         sampling: SamplingParams | None = None,
         limits: Sequence[int] | None = None,
         on_tokens: OnTokens | None = None,
         on_finished: OnFinished | None = None,
         find_stop: FindStop | None = None,
     ) -> Samples:
-        """Samples `num_samples` responses to each prompt.
+        """Samples `num_samples` responses to each prompt, or those that `sample_ids` names.
 
         Args:
           unrolled: `sampler.unroll(params)`.
@@ -192,6 +191,8 @@ class Sampler:
           key: random key of this call, as `fold_in(key(seed), step)`.
           prompt_ids: stable number of each prompt, for its keys; default 0, 1, 2, ...
           num_samples: G.
+          sample_ids: which samples of each prompt to draw, where they differ; default 0, 1, ... G - 1 of all. A sample
+            that is drawn alone is the one that it would have been among others.
           sampling: temperature and so on.
           limits: the most tokens of each response, in the order of rows; default `sampling.max_tokens` for all.
           on_tokens: called for every response with the tokens of each burst, while the next one runs.
@@ -199,7 +200,7 @@ class Sampler:
           find_stop: looks for stop strings after every burst.
 
         Returns:
-          Samples of numpy arrays with len(prompts) * G rows.
+          Samples of numpy arrays, a row for each sample of the first prompt, then of the second, and so on.
 
         Raises:
           UserError: for no prompts, an empty prompt or one longer than `prompt_length`.
@@ -207,13 +208,16 @@ class Sampler:
         self._check(prompts)
         sampling = sampling or SamplingParams()
         prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
-        keys = _row_keys(key, np.array(prompt_ids, np.uint32), num_samples)
-        limits = [int(sampling.max_tokens)] * len(prompts) * num_samples if limits is None else limits
+        sample_ids = [range(num_samples)] * len(prompts) if sample_ids is None else sample_ids
+        asked = [(prompt, sample) for prompt, samples in enumerate(sample_ids) for sample in samples]
+        keys = _row_keys(key, [(prompt_ids[prompt], sample) for prompt, sample in asked])
+        limits = [int(sampling.max_tokens)] * len(asked) if limits is None else limits
         responses = [
-            Response(row, list(prompts[row // num_samples]), row_key, min(limit, self.settings.max_response))
-            for row, (row_key, limit) in enumerate(zip(keys, limits, strict=True))
+            Response(row, list(prompts[prompt]), row_key, min(limit, self.settings.max_response))
+            for row, ((prompt, _), row_key, limit) in enumerate(zip(asked, keys, limits, strict=True))
         ]
-        groups = [responses[i : i + num_samples] for i in range(0, len(responses), num_samples)]
+        ends = np.cumsum([len(samples) for samples in sample_ids]).tolist()
+        groups = [responses[end - len(samples) : end] for end, samples in zip(ends, sample_ids, strict=True) if samples]
         run = Batching(self, unrolled, groups, sampling, on_tokens, on_finished, find_stop)
         with contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh):
             self.stats = run.run()
@@ -304,17 +308,15 @@ class Sampler:
         return samples
 
 
-def _row_keys(key: Array, prompt_ids: np.ndarray, num_samples: int) -> np.ndarray:
-    """Returns the data of the random key of every (prompt, sample); [P * G 2] uint32."""
-    padded = np.zeros(1 << (len(prompt_ids) - 1).bit_length(), np.uint32)  # few sizes, as each is compiled
-    padded[: len(prompt_ids)] = prompt_ids
-    return np.asarray(_fold_ids(key, padded, num_samples))[: len(prompt_ids)].reshape(-1, 2)
+def _row_keys(key: Array, asked: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Returns the data of the random key of every (prompt id, sample) asked for; [rows 2] uint32."""
+    padded = np.zeros((1 << (len(asked) - 1).bit_length(), 2), np.uint32)  # few sizes, as each is compiled
+    padded[: len(asked)] = asked
+    return np.asarray(_fold_ids(key, padded))[: len(asked)]
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _fold_ids(key: Array, prompt_ids: Array, num_samples: int) -> Array:
-    """Returns the data of fold_in(fold_in(key, prompt), sample); [P G 2] uint32."""
+@jax.jit
+def _fold_ids(key: Array, asked: Array) -> Array:
+    """Returns the data of fold_in(fold_in(key, prompt), sample); [rows 2] uint32."""
     fold = jax.random.fold_in
-    samples = jnp.arange(num_samples, dtype=jnp.uint32)
-    keys = jax.vmap(lambda prompt: jax.vmap(lambda sample: fold(fold(key, prompt), sample))(samples))(prompt_ids)
-    return jax.random.key_data(keys)
+    return jax.random.key_data(jax.vmap(lambda pair: fold(fold(key, pair[0]), pair[1]))(asked))

@@ -1,7 +1,5 @@
 """Runs whose steps take as many problems as it takes: killed and resumed, they are the uninterrupted ones."""
 
-import zlib
-
 import jax
 import pytest
 
@@ -17,19 +15,8 @@ from phi4r.sampling import SamplerSettings
 from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.train.optim import OptimizerSettings
 from phi4r.train.setup import ModelOverrides
-from phi4r.verifiers.verdict import judged
 
-# What two equal runs may differ in.
-CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "sample_host_s", "judge_s")
-
-
-class Killed(BaseException):
-    """Stands for a process that dies: nothing in the code base catches it."""
-
-
-def coin(problem, text):
-    """A judge of random text: right or wrong by the text alone."""
-    return judged("heads", zlib.crc32(text.encode()) % 2 == 0)
+from .runs import CLOCK, Killed, coin
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,7 @@ from phi4r.train.parameters import LoraSettings, Parameters
 from phi4r.train.setup import ModelOverrides, read_model_config
 from phi4r.verifiers.verdict import judged
 
-# What two equal runs may differ in.
-CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "sample_host_s", "judge_s")
-
-
-class Killed(BaseException):
-    """Stands for a process that dies: nothing in the code base catches it."""
+from .runs import CLOCK, Killed
 
 
 def long_is_right(problem, text):

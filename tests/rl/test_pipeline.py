@@ -4,9 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import signal
-import threading
 import time
-import zlib
 
 import jax
 import numpy as np
@@ -15,7 +13,7 @@ import pytest
 
 from phi4r.checkpoint.release import load_model
 from phi4r.errors import UserError
-from phi4r.evals.tasks import load_task
+from phi4r.evals.specs import load_task
 from phi4r.metrics.writer import read_metrics
 from phi4r.rl import train
 from phi4r.rl.curriculum import Curriculum, CurriculumSettings
@@ -26,7 +24,7 @@ from phi4r.rl.problems import ProblemQueue, ProblemSet
 from phi4r.rl.records import StoredRollout, rollout_files
 from phi4r.rl.reward_parts import RewardPart
 from phi4r.rl.rewards import RewardSettings
-from phi4r.rl.rollout import Rollout, RolloutEngine
+from phi4r.rl.rollout import RolloutEngine
 from phi4r.rl.train import GrpoRunSettings, run_grpo
 from phi4r.sampling import Sampler, SamplerSettings
 from phi4r.sharding import MeshSettings, make_mesh
@@ -37,18 +35,10 @@ from phi4r.train.setup import ModelOverrides, read_model_config
 from phi4r.verifiers.pool import VerifierPool
 from phi4r.verifiers.verdict import judged
 
-# What two equal runs may differ in.
-CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "sample_host_s", "judge_s", "wait_s")
+from .runs import CLOCK, Killed, coin
+
+PIPELINE_CLOCK = (*CLOCK, "wait_s")
 STEPS = 4
-
-
-class Killed(BaseException):
-    """Stands for a process that dies: nothing in the code base catches it."""
-
-
-def coin(problem, text):
-    """A judge of random text: right or wrong by the text alone, so that groups have a spread."""
-    return judged("heads", zlib.crc32(text.encode()) % 2 == 0)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +92,7 @@ def whole(settings, alone, tmp_path_factory):
 def rollouts(workdir):
     """Every record of every rollout, by step, without what depends on the clock."""
     return {
-        step: [{k: v for k, v in row.items() if k not in CLOCK} for row in StoredRollout(path)]
+        step: [{k: v for k, v in row.items() if k not in PIPELINE_CLOCK} for row in StoredRollout(path)]
         for step, path in rollout_files(workdir).items()
     }
 
@@ -110,7 +100,7 @@ def rollouts(workdir):
 def assert_same_run(ours, theirs):
     """Compares all that two equal runs have in common, bit for bit."""
     lines = [
-        [{k: repr(v) for k, v in line.items() if k not in CLOCK} for line in read_metrics(workdir)]
+        [{k: repr(v) for k, v in line.items() if k not in PIPELINE_CLOCK} for line in read_metrics(workdir)]
         for workdir in (ours, theirs)
     ]
     assert lines[0] == lines[1]
@@ -280,95 +270,6 @@ def test_a_run_is_resumed_in_the_way_in_which_it_began(settings, one_device, who
 
 
 # The thread
-
-
-class FakeSampler:
-    def unroll(self, policy):
-        return policy
-
-
-@dataclasses.dataclass
-class FakeEngine:
-    """An engine whose rollouts are made by a function of (how many there were with this one, watcher)."""
-
-    roll_out: callable
-    grpo: GrpoSettings = dataclasses.field(default_factory=GrpoSettings)
-    sampler: FakeSampler = dataclasses.field(default_factory=FakeSampler)
-    calls: int = 0
-
-    def __call__(self, unrolled, problems, key, *, watcher):
-        self.calls += 1
-        return self.roll_out(self.calls, watcher)
-
-
-def empty_rollout():
-    return Rollout([], None, [], [], None, np.zeros(0), {"reward": 1.0})
-
-
-def pipelined(roll_out, num_steps=3):
-    return PipelinedRollouts(FakeEngine(roll_out), ProblemQueue([]), seed=0, num_steps=num_steps)
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("rollout")]
-
-
-@pytest.mark.parametrize("error", [UserError("no such verifier"), ZeroDivisionError()])
-def test_what_ends_a_rollout_is_raised_where_it_is_asked_for(error):
-    def fails_second(call, watcher):
-        if call == 2:
-            raise error
-        return empty_rollout()
-
-    with pipelined(fails_second) as source:
-        assert source.next(1, {}).metrics["policy_lag"] == 0.0
-        with pytest.raises(type(error)) as raised:
-            source.next(2, {})
-        assert raised.value is error
-        with pytest.raises(type(error)):  # nor is it saved
-            source.state()
-    assert not threads()
-
-
-def test_nothing_is_sampled_beyond_the_last_step():
-    with pipelined(lambda *_: empty_rollout(), num_steps=2) as source:
-        assert [source.next(step, {}).metrics["policy_lag"] for step in (1, 2)] == [0.0, 1.0]
-        assert "rollout" not in source.state()
-        assert source._engine.calls == 2
-
-
-def test_training_waits_until_the_next_rollout_is_drawn_and_goes_on_while_it_is_judged():
-    def takes_time(call, watcher):
-        time.sleep(0.1)
-        watcher.drawn()
-        time.sleep(0.4)
-        return empty_rollout()
-
-    with pipelined(takes_time) as source:
-        assert source.next(1, {}).metrics["wait_s"] >= 0.5
-        assert not source._ahead.done()
-        source._finished()  # as `state` does: this is waited for too
-        assert source.next(2, {}).metrics["wait_s"] >= 0.5
-        time.sleep(0.5)  # an update that takes longer
-        assert 0.1 <= source.next(3, {}).metrics["wait_s"] < 0.3
-
-
-def test_who_leaves_ends_the_rollout_that_is_ahead():
-    began = threading.Event()
-
-    def never_ends(call, watcher):
-        while call > 1:
-            watcher.drawn()
-            began.set()
-            watcher.check()
-            time.sleep(0.01)
-        return empty_rollout()
-
-    with pytest.raises(KeyboardInterrupt), pipelined(never_ends) as source:
-        source.next(1, {})
-        assert began.wait(10.0)
-        raise KeyboardInterrupt
-    assert not threads()
 
 
 class EndsAtOnce:

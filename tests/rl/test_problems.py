@@ -114,17 +114,18 @@ def test_a_problem_that_was_never_asked_is_asked():
 
 def test_the_running_pass_rate_forgets_as_it_is_told():
     curriculum = Curriculum(CurriculumSettings(low=0.1, high=0.9, outside_share=0.0, memory=0.75), seed=0)
-    curriculum.record("p", 0.0)
-    assert not curriculum.asks("p", 1)
-    curriculum.record("p", 0.5)  # 0.75 * 0 + 0.25 * 0.5
-    assert curriculum.state() == {"p": 0.125}
-    assert curriculum.asks("p", 1)
+    problem = PROBLEMS[0]
+    curriculum.record([problem], [0.0])
+    assert not curriculum.asks(problem, 1)
+    curriculum.record([problem], [0.5])  # 0.75 * 0 + 0.25 * 0.5
+    assert curriculum.state() == {"p0": 0.125}
+    assert curriculum.asks(problem, 1)
 
 
 def test_outside_the_band_a_share_of_the_turns_is_kept():
     curriculum = Curriculum(CurriculumSettings(outside_share=0.25), seed=7)
-    curriculum.record("p", 1.0)
-    asked = sum(curriculum.asks("p", place) for place in range(2000))
+    curriculum.record(PROBLEMS[:1], [1.0])
+    asked = sum(curriculum.asks(PROBLEMS[0], place) for place in range(2000))
     assert 430 < asked < 570  # 500 expected, with a standard deviation of 19
 
 

@@ -1,5 +1,4 @@
 import dataclasses
-import zlib
 
 import jax
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from configs.grpo_phi4_reasoning_plus import get_config
 from phi4r.checkpoint.release import load_model
 from phi4r.errors import UserError
-from phi4r.evals.tasks import load_task
+from phi4r.evals.specs import load_task
 from phi4r.metrics.writer import read_metrics
 from phi4r.rl import train
 from phi4r.rl.grpo import GrpoSettings
@@ -22,19 +21,8 @@ from phi4r.sharding import MeshSettings, make_mesh
 from phi4r.train.optim import OptimizerSettings
 from phi4r.train.parameters import Parameters
 from phi4r.train.setup import ModelOverrides
-from phi4r.verifiers.verdict import judged
 
-# What two equal runs may differ in.
-CLOCK = ("step_s", "tokens_per_s", "compiles", "sample_s", "sample_host_s", "judge_s")
-
-
-class Killed(BaseException):
-    """Stands for a process that dies: nothing in the code base catches it."""
-
-
-def coin(problem, text):
-    """A judge of random text: right or wrong by the text alone, so that groups have a spread."""
-    return judged("heads", zlib.crc32(text.encode()) % 2 == 0)
+from .runs import CLOCK, Killed, coin
 
 
 @pytest.fixture(scope="session")

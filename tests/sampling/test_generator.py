@@ -29,9 +29,9 @@ class RecordedSampler:
     def __init__(self, chat, responses):
         self._eos_id, self._responses = chat.tokenizer.eos_id, responses
 
-    def sample(self, unrolled, prompts, key, *, num_samples, on_tokens, on_finished, find_stop, **asked):
-        self.asked = {"unrolled": unrolled, "prompts": prompts, "key": key, "num_samples": num_samples, **asked}
-        for row in reversed(range(len(prompts) * num_samples)):
+    def sample(self, unrolled, prompts, key, *, sample_ids, on_tokens, on_finished, find_stop, **asked):
+        self.asked = {"unrolled": unrolled, "prompts": prompts, "key": key, "sample_ids": sample_ids, **asked}
+        for row in reversed(range(sum(map(len, sample_ids)))):
             response, kept = self._responses[row % len(self._responses)], None
             for start in range(0, len(response), 2):
                 drawn = response[: start + 2]
@@ -82,7 +82,8 @@ def test_completions_come_in_groups_with_their_lengths_and_reasons(chat):
         [("yes", len(yes), "stop"), ("no", len(no), "length")]
     ] * 3
     asked = sampler.asked
-    assert (asked["unrolled"], asked["num_samples"], asked["sampling"]) == ("unrolled", 2, sampling)
+    assert (asked["unrolled"], asked["sampling"]) == ("unrolled", sampling)
+    assert [list(samples) for samples in asked["sample_ids"]] == [[0, 1]] * 3
     assert asked["prompts"] == [chat.prompt_ids(conversation) for conversation in conversations]
     assert asked["key"] == jax.random.key(4) and asked["prompt_ids"] is None
 
@@ -155,3 +156,7 @@ def test_the_sampler_tells_every_token_of_a_response_once_and_in_order(chat):
     assert min(counts) < 20 and max(counts) > 5
     # Alone, and under its own number, a prompt is answered as in company.
     assert generator(conversations[1:], num_samples=3, seed=1, prompt_ids=[1]) == answers[1:]
+    # So is each of its samples, asked for by its number.
+    assert generator(conversations, seed=1, sample_ids=[[2], []]) == [[answers[0][2]], []]
+    some = generator(conversations, seed=1, sample_ids=[[2, 0], [1]])
+    assert some == [[answers[0][2], answers[0][0]], [answers[1][1]]]
