@@ -112,7 +112,7 @@ def prepare_workdir(workdir: str | os.PathLike, config: ml_collections.ConfigDic
         raise UserError(f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir.") from error
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
     """Parses flags; anything wrong with them is one line and exit code 2."""
     if {"--help", "-help", "-h"} & set(argv):
         app.usage(shorthelp=True, writeto_stdout=True)
@@ -144,7 +144,8 @@ def _fail(message: str, *, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def _main(_: list[str]) -> None:
+def run_main(_: list[str]) -> None:
+    """Runs the experiment of the parsed flags, and ends the process with the exit code that belongs to a failure."""
     from phi4r.train.preemption import EXIT_PREEMPTED, Preempted
 
     if not flags.FLAGS["verbosity"].present:
@@ -172,4 +173,4 @@ def _main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(_main, flags_parser=_parse_flags)
+    app.run(run_main, flags_parser=parse_flags)

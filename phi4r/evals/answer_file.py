@@ -12,7 +12,7 @@ from typing import Any
 
 from phi4r.data.records import parse_row, write_jsonl
 from phi4r.errors import UserError
-from phi4r.evals.responses import cut_unfinished_line
+from phi4r.evals.record_log import cut_unfinished_line
 from phi4r.settings import first_difference
 
 

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from phi4r.checkpoint.release import LoadedModel
-from phi4r.evals.runner import DecodingSettings
+from phi4r.evals.decoding import DecodingSettings
 from phi4r.model.config import ModelConfig
 from phi4r.model.rope_scaling import RopeSettings
 from phi4r.sampling import Sampler, SamplerSettings

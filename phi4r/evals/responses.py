@@ -1,18 +1,16 @@
 """Responses on disk: the one file that every statistic of an evaluation is computed from.
 
-One JSON object a line, in the order in which they were judged. A run that is killed in the middle of a line leaves a
-piece of it; it is cut off when the file is opened again.
+One JSON object a line, in the order in which they were judged (`phi4r.evals.record_log`).
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from phi4r.errors import UserError
+from phi4r.evals.record_log import read_records
 from phi4r.evals.scores import Scores, summarise_scores
 
 
@@ -30,6 +28,7 @@ class Response:
       score: the verifier's score.
       answer: what the verifier extracted, or None.
       status: how verification went: "ok", "no_answer", "timeout" or "error".
+      parts: what else the verifier measured, by name.
     """
 
     id: str
@@ -41,33 +40,7 @@ class Response:
     score: float
     answer: str | None
     status: str
-
-
-class ResponseLog:
-    """Appends responses to a file and knows those that are in it already."""
-
-    def __init__(self, path: str | os.PathLike):
-        """Opens `path`, made if it is missing, and cuts off a line that was not finished.
-
-        Raises:
-          UserError: if the file cannot be written, or holds something else.
-        """
-        self.path = pathlib.Path(path)
-        try:
-            self.path.touch()
-            cut_unfinished_line(self.path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir.") from error
-        self.responses = read_responses(self.path)
-
-    def append(self, responses: Sequence[Response]) -> None:
-        """Writes `responses` so that they survive a crash of the machine."""
-        lines = "".join(json.dumps(dataclasses.asdict(response)) + "\n" for response in responses)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        self.responses.extend(responses)
+    parts: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,25 +64,11 @@ def read_responses(path: str | os.PathLike) -> list[Response]:
     Raises:
       UserError: for a missing file, or a line that is no response.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"there are no responses at {path}; run the evaluation first.")
-    responses = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
-                break
-            try:
-                responses.append(Response(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise UserError(
-                    f"{path}:{number} is not a stored response; delete that line and run the evaluation again."
-                ) from error
-    return responses
+    return read_records(path, Response)
 
 
 def response_table(responses: Sequence[Response]) -> ResponseTable:
-    """Arranges responses by item, in order of first appearance, and run.
+    """Arranges responses by item, in the order of ids, and run: tables over the same items have the same rows.
 
     Right answers of an item are one class, whatever their form, since all are equivalent to the reference; wrong ones
     are told apart by their extracted text.
@@ -118,7 +77,7 @@ def response_table(responses: Sequence[Response]) -> ResponseTable:
       UserError: if an item lacks a run that another has, or has one twice.
     """
     cells = {(response.id, response.run): response for response in responses}
-    ids = tuple(dict.fromkeys(response.id for response in responses))
+    ids = tuple(sorted({response.id for response in responses}))
     num_runs = 1 + max((response.run for response in responses), default=-1)
     missing = len(ids) * num_runs - len(cells)
     if missing or len(cells) != len(responses):
@@ -147,9 +106,3 @@ def _answer_class(response: Response) -> tuple[bool, str | None] | None:
     if response.correct:
         return True, None
     return None if response.answer is None else (False, response.answer)
-
-
-def cut_unfinished_line(path: pathlib.Path) -> None:
-    """Cuts off the piece of a line that a killed program left at the end of a file."""
-    with path.open("rb+") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)

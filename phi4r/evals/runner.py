@@ -1,89 +1,39 @@
 """Asks a model every problem of a task several times, judges the answers and keeps all of it on disk.
 
-WORKDIR holds two files. `responses.jsonl` has every response with its verdict; it grows by one batch at a time, and a
-run that is started again asks only for what is missing. `protocol.json` says how the answers were made (decoding,
-seed, problems, template, versions), because a score without its protocol cannot be repeated.
+WORKDIR holds three files. `responses.jsonl` has every response with its verdict; it grows by one line as soon as a
+response is judged, and a run that is started again asks only for what is missing. `protocol.json` says how the answers
+were made (decoding, seed, problems, template, versions), because a score without its protocol cannot be repeated.
+`items.jsonl` has the groups of every problem that results are broken down by.
 """
 
+import concurrent.futures
 import dataclasses
 import importlib.metadata
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 import phi4r
-from phi4r.data.records import Problem, write_json
+from phi4r.data.records import Problem, write_json, write_jsonl
 from phi4r.errors import UserError
-from phi4r.evals.responses import Response, ResponseLog, response_table
+from phi4r.evals.decoding import DecodingSettings
+from phi4r.evals.record_log import RecordLog
+from phi4r.evals.responses import Response, response_table
 from phi4r.evals.scores import Scores
 from phi4r.evals.tasks import Task
 from phi4r.metrics.progress import Progress
-from phi4r.sampling import SamplingParams
 from phi4r.sampling.generator import Completion, Generator
 from phi4r.settings import first_difference
-from phi4r.text.tokenizer import Tokenizer
 from phi4r.verifiers.pool import DEADLINE_S, VerifierPool
 from phi4r.verifiers.specification import specification
+from phi4r.verifiers.verdict import Verdict
 
 RESPONSES_FILE = "responses.jsonl"
 PROTOCOL_FILE = "protocol.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodingSettings:
-    """How answers are decoded; the defaults are those of the Phi-4-reasoning release.
-
-    Attributes:
-      temperature: 0 is greedy.
-      top_p: nucleus, 1 for all tokens.
-      top_k: 0 for all tokens.
-      max_tokens: limit of a response, its end token included.
-      min_p: least probability of a token as a share of the likeliest one's, 0 for all tokens.
-      stop: strings at which a response ends.
-      max_thought: tokens after which an open thought is closed by force (budget forcing, not in the paper), 0 for no
-        thought at all; None for thoughts of any length.
-    """
-
-    temperature: float = 0.8
-    top_p: float = 0.95
-    top_k: int = 50
-    max_tokens: int = 32768
-    min_p: float = 0.0
-    stop: tuple[str, ...] = ()
-    max_thought: int | None = None
-
-    def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:
-            raise UserError(
-                "decoding needs temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1, not "
-                f"{self.temperature:g}, {self.top_p:g}, {self.top_k} and {self.max_tokens}."
-            )
-        if not 0 <= self.min_p < 1:
-            raise UserError(f"decoding needs 0 <= min_p < 1, not {self.min_p:g}.")
-        if self.max_thought is not None and self.max_thought < 0:
-            raise UserError(f"decoding needs max_thought >= 0, not {self.max_thought}; leave it out for no limit.")
-        if "" in self.stop:
-            raise UserError("decoding has an empty stop string, which would end every response; leave it out.")
-
-    def params(self) -> SamplingParams:
-        """Returns what the sampler takes; `stop` is the generator's."""
-        values = dataclasses.asdict(self)
-        del values["stop"]
-        if self.max_thought is None:
-            del values["max_thought"]
-        return SamplingParams(**values)
-
-    def end_think_id(self, tokenizer: Tokenizer) -> int | None:
-        """Returns the token that closes a thought by force, which the sampler is told only where that is wanted.
-
-        Raises:
-          UserError: for `max_thought` and a tokenizer without think tokens.
-        """
-        return None if self.max_thought is None else tokenizer.end_think_id
+ITEMS_FILE = "items.jsonl"
+RESULTS_FILE = "results.json"  # written by `phi4r.evals.experiment`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +44,6 @@ class EvalResult:
     scores: Scores
     responses: tuple[Response, ...]
     protocol: dict[str, Any]  # how the answers were made, as JSON values
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Problems that lack the same runs."""
-
-    runs: tuple[int, ...]
-    problems: tuple[Problem, ...]
-    seed: int
 
 
 def evaluate(
@@ -119,6 +60,9 @@ def evaluate(
 ) -> EvalResult:
     """Evaluates a model on a task; started again in the same folder it goes on where it stopped.
 
+    An answer depends on the seed, the number of the problem and the run, and not on what else is asked with it: where
+    the generator keeps to its seeds, an evaluation that was interrupted gives the answers of one that was not.
+
     Args:
       generator: answers conversations.
       task: what is asked and how it is judged.
@@ -126,89 +70,130 @@ def evaluate(
       decoding: how `generator` decodes; it is recorded, the generator itself must be built with it.
       num_runs: how often every problem is asked; the task's own number by default. More runs than last time extend
         the evaluation.
-      seed: of the generator's randomness; every batch gets one of its own, derived from it.
-      batch_size: responses asked for at a time.
+      seed: of the generator's randomness.
+      batch_size: responses asked for in one call of the generator.
       deadline_s: seconds that one verification may take.
       provenance: JSON values that identify the model and its chat template, for the protocol.
 
     Returns:
-      Scores, responses of the first `num_runs` runs, and the protocol.
+      Scores, responses of the first `num_runs` runs in the order of problems and runs, and the protocol.
 
     Raises:
-      UserError: if the folder holds an evaluation under another protocol, or cannot be written.
+      UserError: if the folder holds an evaluation under another protocol or cannot be written, or the generator gives
+        up. What was answered until then is kept.
     """
     num_runs = task.num_runs if num_runs is None else num_runs
     if num_runs < 1 or batch_size < 1:
         raise UserError(f"an evaluation needs num_runs >= 1 and batch_size >= 1, not {num_runs} and {batch_size}.")
     workdir = pathlib.Path(workdir)
     protocol = _protocol(task, decoding, seed, deadline_s, provenance or {})
-    _settle_protocol(workdir, protocol)
-    log = ResponseLog(workdir / RESPONSES_FILE)
-    asked = [response for response in log.responses if response.run < num_runs]
-    done = {(response.id, response.run) for response in asked}
-    batches = list(_plan(task.problems, done, num_runs, batch_size, seed))
+    _settle_protocol(workdir, task, protocol)
+    log = RecordLog(workdir / RESPONSES_FILE, Response)
+    stored = [response for response in log.records if response.run < num_runs]
+    batches = list(_plan(task, {(response.id, response.run) for response in stored}, num_runs, batch_size))
     if batches:
         with (
             VerifierPool(deadline_s=deadline_s) as pool,
             Progress(f"evaluate {task.name}", total=len(task.problems) * num_runs) as progress,
         ):
-            progress.update(len(asked))
+            tally = _Tally(progress, stored)
             for batch in batches:
-                answered = _answer(generator, task, batch, pool)
-                log.append(answered)
-                asked += answered
-                progress.update(len(asked), accuracy=sum(response.correct for response in asked) / len(asked))
+                with _Answering(task, batch, pool, log, tally) as answering:
+                    generator(
+                        [task.conversation(problem) for _, problem, _ in batch],
+                        seed=seed,
+                        prompt_ids=[number for number, _, _ in batch],
+                        sample_ids=[runs for _, _, runs in batch],
+                        on_completion=answering.finish,
+                    )
+    order = {problem.id: number for number, problem in enumerate(task.problems)}
+    asked = [response for response in log.records if response.run < num_runs]
+    asked.sort(key=lambda response: (order[response.id], response.run))
     return EvalResult(task.name, response_table(asked).scores(), tuple(asked), protocol)
 
 
-def _plan(
-    problems: Sequence[Problem], done: set[tuple[str, int]], num_runs: int, batch_size: int, seed: int
-) -> Iterator[_Batch]:
-    """Yields batches of at most `batch_size` responses that are not done, the first runs first.
+# Problems of one call of the generator: (number in the task, problem, the runs that it lacks).
+_Batch = list[tuple[int, Problem, list[int]]]
+
+
+def _plan(task: Task, answered: set[tuple[str, int]], num_runs: int, batch_size: int) -> Iterator[_Batch]:
+    """Yields what is not answered, at most `batch_size` responses at a time (or one problem), the first runs first.
 
     Where the whole task fits several times into a batch, that many runs are asked for together, so that the samples
     of a problem share its prefill.
     """
-    runs_together = min(max(batch_size // len(problems), 1), num_runs)
+    runs_together = min(max(batch_size // len(task.problems), 1), num_runs)
+    batch: _Batch = []
     for first in range(0, num_runs, runs_together):
-        runs = range(first, min(first + runs_together, num_runs))
-        by_missing: dict[tuple[int, ...], list[int]] = {}
-        for number, problem in enumerate(problems):
-            missing = tuple(run for run in runs if (problem.id, run) not in done)
-            by_missing.setdefault(missing, []).append(number)
-        by_missing.pop((), None)
-        for missing, lacking in by_missing.items():
-            size = max(batch_size // len(missing), 1)
-            for start in range(0, len(lacking), size):
-                chosen = lacking[start : start + size]
-                # No two batches begin with the same run of the same problem, so each has randomness of its own.
-                batch_seed = np.random.SeedSequence([seed, missing[0], chosen[0]]).generate_state(1)[0]
-                yield _Batch(missing, tuple(problems[number] for number in chosen), int(batch_seed) % 2**31)
+        for number, problem in enumerate(task.problems):
+            runs = range(first, min(first + runs_together, num_runs))
+            missing = [run for run in runs if (problem.id, run) not in answered]
+            if missing and sum(len(runs) for _, _, runs in batch) + len(missing) > batch_size:
+                yield batch
+                batch = []
+            if missing:
+                batch.append((number, problem, missing))
+    if batch:
+        yield batch
 
 
-def _answer(generator: Generator, task: Task, batch: _Batch, pool: VerifierPool) -> list[Response]:
-    """Asks for the responses of a batch and judges them."""
-    conversations = [task.conversation(problem) for problem in batch.problems]
-    answers = generator(conversations, num_samples=len(batch.runs), seed=batch.seed)
-    cells: list[tuple[Problem, int, Completion]] = [
-        (problem, run, completion)
-        for problem, completions in zip(batch.problems, answers, strict=True)
-        for run, completion in zip(batch.runs, completions, strict=True)
-    ]
-    verdicts = pool.verify_all(
-        task.verifier, [completion.text for _, _, completion in cells], [problem.answer for problem, _, _ in cells]
-    )
-    return [
-        Response(
-            id=problem.id,
-            run=run,
-            text=completion.text,
-            num_tokens=completion.num_tokens,
-            finish_reason=completion.finish_reason,
-            **dataclasses.asdict(verdict),
-        )
-        for (problem, run, completion), verdict in zip(cells, verdicts, strict=True)
-    ]
+class _Tally:
+    """Counts answers and right ones, for the progress line."""
+
+    def __init__(self, progress: Progress, stored: list[Response]):
+        self._progress, self._answered = progress, len(stored)
+        self._right = sum(response.correct for response in stored)
+        progress.update(self._answered)
+
+    def add(self, response: Response) -> None:
+        self._answered += 1
+        self._right += response.correct
+        self._progress.update(self._answered, accuracy=self._right / self._answered)
+
+
+class _Answering:
+    """The answers to one batch: each is judged and written as soon as it is there, while others are still drawn."""
+
+    def __init__(self, task: Task, batch: _Batch, pool: VerifierPool, log: RecordLog[Response], tally: _Tally):
+        self._task, self._pool, self._log, self._tally = task, pool, log, tally
+        self._cells = [(problem, run) for _, problem, runs in batch for run in runs]
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="responses")
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> "_Answering":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._writer.shutdown(wait=True)  # what is finished is kept, whatever ended the batch
+        if exc[0] is None and self._failure is not None:
+            raise self._failure
+
+    def finish(self, row: int, completion: Completion) -> None:
+        """Takes an answer; raises what went wrong with an earlier one, so that a full disk ends the generation."""
+        if self._failure is not None:
+            raise self._failure
+        problem, run = self._cells[row]
+        verdict = self._pool.submit(self._task.verifier, completion.text, problem.answer)
+        self._writer.submit(self._write, problem, run, completion, verdict)
+
+    def _write(
+        self, problem: Problem, run: int, completion: Completion, verdict: concurrent.futures.Future[Verdict]
+    ) -> None:
+        if self._failure is not None:  # after a failed write the file may end in half a line
+            return
+        try:
+            response = Response(
+                id=problem.id,
+                run=run,
+                text=completion.text,
+                num_tokens=completion.num_tokens,
+                finish_reason=completion.finish_reason,
+                **dataclasses.asdict(verdict.result()),
+            )
+            self._log.append([response])
+            self._tally.add(response)
+        except Exception as error:  # raised again in the thread that generates
+            self._failure = error
 
 
 def _protocol(
@@ -217,7 +202,11 @@ def _protocol(
     """Returns everything that the answers depend on, as JSON values."""
     protocol = {
         "task": task.name,
+        "benchmark": task.benchmark,
+        "title": task.title or task.name,
+        "groups": task.groups,
         "num_items": len(task.problems),
+        "malformed_rows": len(task.malformed),
         "problems": task.digest(),
         "system_message": task.system_message,
         "verifier": specification(task.verifier),
@@ -233,12 +222,14 @@ def _protocol(
     return json.loads(json.dumps(protocol))
 
 
-def _settle_protocol(workdir: pathlib.Path, protocol: dict[str, Any]) -> None:
-    """Writes protocol.json, or checks that the one in `workdir` is the same."""
+def _settle_protocol(workdir: pathlib.Path, task: Task, protocol: dict[str, Any]) -> None:
+    """Writes protocol.json and items.jsonl, or checks that the protocol in `workdir` is the same."""
     path = workdir / PROTOCOL_FILE
     if not path.exists():
         if (workdir / RESPONSES_FILE).exists():
             raise UserError(f"{workdir} has responses but no {PROTOCOL_FILE}; use another --workdir.")
+        items = ({"id": p.id, "groups": {key: p.meta.get(key) for key in task.groups}} for p in task.problems)
+        write_jsonl(workdir / ITEMS_FILE, items)
         write_json(path, protocol)
         return
     try:

@@ -1,34 +1,23 @@
 """Task: problems together with how they are asked and how answers are judged.
 
-Tasks are named by a spec:
-
-    chains:SPLIT?num=500&min_ops=6&max_ops=7&seed=0     procedural arithmetic chains (`phi4r.evals.chains`)
-    jsonl:PATH                                          a file of Problems with mathematical answers
-
-Either takes `thinking=0` among its parameters (`jsonl:PATH?thinking=0`), for models that answer without a thought;
-otherwise a response without `</think>` counts as cut off, and is wrong.
-
-The same object serves evaluation, reinforcement learning and decontamination.
+The same object serves evaluation, reinforcement learning and decontamination. `phi4r.evals.specs` makes tasks from the
+specs that configs and commands name them by.
 """
 
 import dataclasses
 import hashlib
 import json
-import pathlib
 from collections import Counter
-from urllib.parse import parse_qsl
+from collections.abc import Sequence
 
-from phi4r.data.records import Problem, read_jsonl
+from phi4r.data.records import Problem
 from phi4r.errors import UserError
-from phi4r.evals.chains import chain_problems
+from phi4r.evals.puzzles.puzzle import PuzzleProblems
 from phi4r.text.chat import Chat
 from phi4r.text.template import Message
-from phi4r.verifiers.exact import IntegerVerifier
-from phi4r.verifiers.math import MathVerifier
 from phi4r.verifiers.verdict import Verifier
 
-CHAINS_SPEC = "chains:SPLIT?num=500&min_ops=6&max_ops=7&seed=0"
-JSONL_SPEC = "jsonl:PATH"
+_INSPECTED = 2000  # problems of a generated task that are looked at before it is used: all of an evaluation set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,25 +25,43 @@ class Task:
     """A benchmark, or a set of problems to learn from.
 
     Attributes:
-      name: short, for tables.
-      problems: with distinct ids.
+      name: short, for tables and folders.
+      problems: with distinct ids; a tuple, or made when they are looked at.
       verifier: (response, reference) -> Verdict; runs in a `VerifierPool`.
       system_message: put before every prompt, or None for the chat template's own.
       num_runs: how often the protocol of the task asks every problem.
+      benchmark: name in the tables of benchmarks and puzzles; empty for problems of a user.
+      title: in tables of reports.
+      groups: keys of `Problem.meta` that results are broken down by.
+      level: key of `Problem.meta` that says how hard a problem is; empty where nothing does.
+      judge: how a language model judges what rules cannot (`phi4r.evals.judges.JUDGES`); empty for no judge.
+      malformed: what was wrong with rows that could not be read, with file and line.
     """
 
     name: str
-    problems: tuple[Problem, ...]
+    problems: Sequence[Problem]
     verifier: Verifier
     system_message: str | None = None
     num_runs: int = 1
+    benchmark: str = ""
+    title: str = ""
+    groups: tuple[str, ...] = ()
+    level: str = ""
+    judge: str = ""
+    malformed: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not self.problems:
+        if not len(self.problems):
             raise UserError(f"task {self.name} has no problems; give it at least one.")
+        if isinstance(self.problems, PuzzleProblems):  # their ids are distinct
+            return
         ((commonest, count),) = Counter(problem.id for problem in self.problems).most_common(1)
         if count > 1:
             raise UserError(f"task {self.name} has {count} problems with the id {commonest!r}; make the ids distinct.")
+
+    def inspected(self) -> Sequence[Problem]:
+        """Returns the problems to look at before the task is used: all, or the first of many generated ones."""
+        return self.problems[:_INSPECTED] if isinstance(self.problems, PuzzleProblems) else self.problems
 
     def conversation(self, problem: Problem) -> list[Message]:
         """Returns the messages that ask `problem`."""
@@ -62,8 +69,8 @@ class Task:
         return [*system, {"role": "user", "content": problem.prompt}]
 
     def digest(self) -> str:
-        """Returns a hash of all ids, prompts and references: two tasks of one digest ask the same."""
-        rows = [[problem.id, problem.prompt, problem.answer] for problem in self.problems]
+        """Returns a hash of ids, prompts and references: two tasks of one digest and length ask the same."""
+        rows = [[problem.id, problem.prompt, problem.answer] for problem in self.inspected()]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
@@ -78,50 +85,14 @@ def check_prompts(task: Task, chat: Chat, *, prompt_length: int) -> None:
     Raises:
       UserError: naming the longest prompt, if it is too long.
     """
-    lengths = [len(chat.prompt_ids(task.conversation(problem))) for problem in task.problems]
+    problems = task.inspected()
+    lengths = [len(chat.prompt_ids(task.conversation(problem))) for problem in problems]
     longest = max(lengths)
     if longest > prompt_length:
-        problem = task.problems[lengths.index(longest)]
+        problem = problems[lengths.index(longest)]
         num_long = sum(length > prompt_length for length in lengths)
         raise UserError(
             f"{num_long} of {len(lengths)} prompts of task {task.name} have more than "
             f"sampler.prompt_length={prompt_length} tokens: problem {problem.id} has a prompt of {longest} tokens, the "
             f"most; raise sampler.prompt_length={prompt_length} to that, or leave long problems out."
         )
-
-
-def load_task(spec: str, *, system_message: str | None = None) -> Task:
-    """Builds the task that `spec` names (see the module's docstring).
-
-    Raises:
-      UserError: for an unknown kind of task, a bad parameter, or a file that cannot be read.
-    """
-    kind, _, rest = spec.partition(":")
-    place, _, query = rest.partition("?")
-    if kind == "chains":
-        parameters = _parameters(spec, query, known=("num", "min_ops", "max_ops", "seed", "thinking"), form=CHAINS_SPEC)
-        thinking = bool(parameters.pop("thinking", 1))
-        missing = [key for key in ("num", "min_ops", "max_ops") if key not in parameters]
-        if missing:
-            raise UserError(f"task {spec!r} lacks {', '.join(missing)}; write {CHAINS_SPEC}.")
-        problems = chain_problems(split=place, **{"seed": 0, **parameters})
-        return Task(f"chains-{place}", tuple(problems), IntegerVerifier(thinking=thinking), system_message)
-    if kind == "jsonl":
-        thinking = bool(_parameters(spec, query, known=("thinking",), form=JSONL_SPEC).get("thinking", 1))
-        problems = read_jsonl(place, Problem)
-        return Task(pathlib.Path(place).stem, tuple(problems), MathVerifier(thinking=thinking), system_message)
-    raise UserError(f"unknown task {spec!r}; write {CHAINS_SPEC} or {JSONL_SPEC}.")
-
-
-def _parameters(spec: str, query: str, *, known: tuple[str, ...], form: str) -> dict[str, int]:
-    """Reads `key=number&...`."""
-    parameters = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in known or not (value.isascii() and value.isdecimal()):
-            raise UserError(
-                f"task {spec!r}: {key}={value} is not one of {', '.join(known)} with a whole number; write {form}."
-            )
-        parameters[key] = int(value)
-    if parameters.get("thinking", 1) > 1:
-        raise UserError(f"task {spec!r}: thinking is 1 (the default) or 0.")
-    return parameters

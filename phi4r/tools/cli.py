@@ -11,9 +11,11 @@ from phi4r.errors import UserError
 
 COMMANDS = {
     "convert": "convert",
+    "evaluate": "evaluate",
     "generate": "generate",
     "plan": "plan",
     "plot-reward": "plot_reward",
+    "report": "report",
     "tokenizer": "tokenizer",
     "view": "view",
 }

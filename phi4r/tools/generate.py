@@ -35,8 +35,8 @@ from phi4r.errors import UserError
 if TYPE_CHECKING:
     from phi4r.evals.answer_file import AnswerFile
     from phi4r.evals.answers import Answer
+    from phi4r.evals.decoding import DecodingSettings
     from phi4r.evals.questions import Question
-    from phi4r.evals.runner import DecodingSettings
     from phi4r.evals.voting import Selector
     from phi4r.sampling import SamplerSettings
     from phi4r.sampling.generator import Completion, SamplerGenerator
@@ -213,7 +213,7 @@ def _questions(args: argparse.Namespace) -> "list[Question]":
 
 def _decoding(args: argparse.Namespace) -> "DecodingSettings":
     """Returns how answers are decoded, checked."""
-    from phi4r.evals.runner import DecodingSettings
+    from phi4r.evals.decoding import DecodingSettings
 
     for name in ("num_samples", "max_tokens", "num_slots", "prompt_length"):
         value = getattr(args, name)

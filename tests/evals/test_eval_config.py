@@ -3,9 +3,9 @@ import json
 import pytest
 
 from configs.eval_reasoning import get_config
-from phi4r.evals.chains import chain_problems
+from phi4r.evals.decoding import DecodingSettings
 from phi4r.evals.experiment import EvalSettings
-from phi4r.evals.runner import DecodingSettings
+from phi4r.evals.puzzles.chains import chain_problems
 from phi4r.main import run_experiment
 from phi4r.settings import build
 
@@ -21,7 +21,7 @@ def test_the_config_is_the_protocol_of_the_paper():
 def test_the_tiny_config_runs_end_to_end(make_model, tmp_path):
     config = get_config("tiny")
     config.model = str(make_model())
-    results = run_experiment(config, tmp_path / "eval")
+    results = run_experiment(config, tmp_path / "eval")["chains-test"]
     problems = chain_problems(100, seed=0, min_ops=6, max_ops=7, split="test")
     assert results["accuracy"] == pytest.approx(sum(problem.answer == "3" for problem in problems) / 100)
     assert results["num_runs"] == 3

@@ -6,9 +6,10 @@ import pytest
 from phi4r.data.records import write_jsonl
 from phi4r.errors import UserError
 from phi4r.evals import experiment
-from phi4r.evals.experiment import EvalSettings, run_evaluate
+from phi4r.evals.decoding import DecodingSettings
+from phi4r.evals.experiment import EvalSettings
 from phi4r.evals.responses import read_responses, summarise
-from phi4r.evals.runner import DecodingSettings
+from phi4r.evals.specs import load_task
 from phi4r.model.rope_scaling import RopeSettings
 from phi4r.sampling import SamplerSettings
 from phi4r.sampling.generator import SamplerGenerator
@@ -44,13 +45,19 @@ def asked(monkeypatch):
     return asked
 
 
+def evaluated(settings, workdir) -> dict:
+    """Runs the evaluation of the one task of `settings`; returns its results."""
+    (results,) = experiment.run_evaluate(settings, workdir).values()
+    return results
+
+
 def test_a_model_with_known_answers_gets_the_score_that_it_deserves(settings, tmp_path, capsys):
-    results = run_evaluate(settings, tmp_path / "eval")
+    results = evaluated(settings, tmp_path / "eval")
     assert (results["num_items"], results["num_runs"]) == (6, 2)
     for name in ("accuracy", "best_run", "worst_run", "pass_at_k", "majority_at_k"):
         assert results[name] == pytest.approx(1 / 3), name
     assert (results["sd"], results["truncated"], results["unjudged"]) == (0.0, 0.0, 0)
-    responses = read_responses(tmp_path / "eval" / "responses.jsonl")
+    responses = read_responses(tmp_path / "eval" / "sums" / "responses.jsonl")
     assert {response.text for response in responses} == {"</think>\\boxed{3}"}
     lengths = {response.num_tokens for response in responses}
     assert lengths == {results["mean_tokens"]} == {results["mean_tokens_right"]} == {results["mean_tokens_wrong"]}
@@ -60,40 +67,40 @@ def test_a_model_with_known_answers_gets_the_score_that_it_deserves(settings, tm
 
 
 def test_results_are_stored_with_their_protocol_and_follow_from_the_responses(settings, tmp_path):
-    results = run_evaluate(settings, tmp_path)
-    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
-    for name, value in dataclasses.asdict(summarise(tmp_path / "responses.jsonl")).items():
+    results = evaluated(settings, tmp_path)
+    assert json.loads((tmp_path / "sums" / "results.json").read_text()) == json.loads(json.dumps(results))
+    for name, value in dataclasses.asdict(summarise(tmp_path / "sums" / "responses.jsonl")).items():
         assert results[name] == value
-    assert results["protocol"] == json.loads((tmp_path / "protocol.json").read_text())
+    assert results["protocol"] == json.loads((tmp_path / "sums" / "protocol.json").read_text())
     assert set(results["protocol"]["provenance"]) == {"config", "tokenizer", "chat_template", "weights", "dtype"}
 
 
 def test_a_second_run_asks_nothing_and_a_longer_one_only_the_rest(settings, tmp_path, asked):
-    first = run_evaluate(settings, tmp_path / "eval")
+    first = evaluated(settings, tmp_path / "eval")
     num_calls = len(asked)
-    assert run_evaluate(settings, tmp_path / "eval") == first
+    assert evaluated(settings, tmp_path / "eval") == first
     assert len(asked) == num_calls
-    run_evaluate(dataclasses.replace(settings, num_runs=3), tmp_path / "eval")
+    evaluated(dataclasses.replace(settings, num_runs=3), tmp_path / "eval")
     assert sum(map(len, asked[num_calls:])) == 6
 
 
 def test_other_weights_in_the_same_workdir_are_refused(settings, make_model, tmp_path):
-    run_evaluate(settings, tmp_path / "eval")
+    evaluated(settings, tmp_path / "eval")
     other = dataclasses.replace(settings, model=str(make_model("</think>\\boxed{4}")))
     with pytest.raises(UserError, match=r"under another protocol: provenance\.weights"):
-        run_evaluate(other, tmp_path / "eval")
+        evaluated(other, tmp_path / "eval")
 
 
 def test_answers_of_a_cache_in_int8_are_not_continued_with_floats(settings, tmp_path):
     small = dataclasses.replace(settings, sampler=dataclasses.replace(settings.sampler, cache="int8"))
-    run_evaluate(small, tmp_path / "eval")
+    evaluated(small, tmp_path / "eval")
     with pytest.raises(UserError, match=r"under another protocol: provenance\.sampler"):
-        run_evaluate(settings, tmp_path / "eval")
+        evaluated(settings, tmp_path / "eval")
 
 
 def test_what_does_not_fit_into_the_limit_is_truncated_and_wrong(settings, tmp_path):
     short = dataclasses.replace(settings, decoding=DecodingSettings(max_tokens=2), num_runs=1)
-    results = run_evaluate(short, tmp_path / "eval")
+    results = evaluated(short, tmp_path / "eval")
     assert (results["accuracy"], results["truncated"], results["mean_tokens"]) == (0.0, 1.0, 2.0)
 
 
@@ -105,8 +112,8 @@ def test_stop_strings_and_a_limit_of_the_thought_reach_the_sampler(settings, mak
             decoding=dataclasses.replace(settings.decoding, **decoding),
             num_runs=1,
         )
-        run_evaluate(thinker, tmp_path / folder)
-        return {response.text for response in read_responses(tmp_path / folder / "responses.jsonl")}
+        evaluated(thinker, tmp_path / folder)
+        return {response.text for response in read_responses(tmp_path / folder / "sums" / "responses.jsonl")}
 
     assert texts("free") == {"<think> so</think>\\boxed{3}"}
     assert texts("stop", stop=("boxed", "</think>")) == {"<think> so"}
@@ -120,13 +127,13 @@ def test_a_limit_of_the_thought_needs_think_tokens(settings, tmp_path, monkeypat
         settings, model=str(tmp_path / "plain"), decoding=dataclasses.replace(settings.decoding, max_thought=4)
     )
     with pytest.raises(UserError, match=r"has no </think> token; make a reasoning model"):
-        run_evaluate(plain, tmp_path / "eval")
+        evaluated(plain, tmp_path / "eval")
 
 
 def test_the_mesh_and_the_size_of_waves_do_not_change_the_answers(settings, tmp_path):
     spread = dataclasses.replace(settings, mesh=MeshSettings(data=2, fsdp=2, tensor=2))
     waves = dataclasses.replace(settings, sampler=dataclasses.replace(settings.sampler, num_slots=2))
-    results = [run_evaluate(s, tmp_path / str(i)) for i, s in enumerate((settings, spread, waves))]
+    results = [evaluated(s, tmp_path / str(i)) for i, s in enumerate((settings, spread, waves))]
     assert results[0] == results[1] == results[2]
 
 
@@ -134,8 +141,8 @@ def test_the_mesh_and_the_size_of_waves_do_not_change_the_answers(settings, tmp_
 def test_a_system_message_takes_the_place_of_the_models_own(settings, make_model, tmp_path, asked, fixed):
     sampler = dataclasses.replace(settings.sampler, prompt_length=64)
     model = dataclasses.replace(settings, model=str(make_model(system_message=fixed)), sampler=sampler)
-    run_evaluate(model, tmp_path / "own")
-    results = run_evaluate(dataclasses.replace(model, system_message="Think."), tmp_path / "other")
+    evaluated(model, tmp_path / "own")
+    results = evaluated(dataclasses.replace(model, system_message="Think."), tmp_path / "other")
     question = "<|im_start|>user<|im_sep|>0 +2 =<|im_end|><|im_start|>assistant<|im_sep|>"
     own = "" if fixed is None else f"<|im_start|>system<|im_sep|>{fixed}<|im_end|>"
     assert asked[0][0] == own + question
@@ -147,34 +154,32 @@ def test_prompts_that_are_too_long_are_refused_before_the_model_is_loaded(settin
     monkeypatch.setattr(experiment, "load_model", None)
     tight = dataclasses.replace(settings, sampler=SamplerSettings(prompt_length=3, max_response=8))
     with pytest.raises(UserError, match=r"6 of 6 prompts of task sums have more than sampler\.prompt_length=3 tokens"):
-        run_evaluate(tight, tmp_path / "eval")
+        evaluated(tight, tmp_path / "eval")
     assert not (tmp_path / "eval").exists()
 
 
 def test_rows_past_the_models_context_are_warned_of(settings, tmp_path, caplog):
     far = dataclasses.replace(settings, sampler=SamplerSettings(prompt_length=16, max_response=300))
-    run_evaluate(far, tmp_path / "eval")
+    evaluated(far, tmp_path / "eval")
     assert "Rows may reach 316 tokens; the model was made for 256 positions." in caplog.text
 
 
 def test_rope_takes_the_rows_past_the_models_context_and_is_part_of_the_protocol(settings, tmp_path, caplog):
     far = dataclasses.replace(settings, sampler=SamplerSettings(prompt_length=16, max_response=300))
-    results = run_evaluate(dataclasses.replace(far, rope=RopeSettings("yarn", 2.0)), tmp_path / "eval")
+    results = evaluated(dataclasses.replace(far, rope=RopeSettings("yarn", 2.0)), tmp_path / "eval")
     assert "Rows may reach" not in caplog.text
     assert results["protocol"]["provenance"]["rope"]["scaling"] == "yarn"
     with pytest.raises(UserError, match="another protocol"):
-        run_evaluate(far, tmp_path / "eval")
+        evaluated(far, tmp_path / "eval")
 
 
 def test_responses_that_could_not_be_judged_are_counted_and_named(settings, tmp_path, capsys):
     write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "1 +2 =", "answer": "3"}, {"prompt": "2 +2 =", "answer": "none"}])
-    integers = experiment.load_task(f"jsonl:{tmp_path / 'bad.jsonl'}")
-    integers = dataclasses.replace(
-        integers, verifier=experiment.load_task("chains:dev?num=1&min_ops=2&max_ops=2").verifier
-    )
+    integers = load_task(f"jsonl:{tmp_path / 'bad.jsonl'}")
+    integers = dataclasses.replace(integers, verifier=load_task("chains:dev?num=1&min_ops=2&max_ops=2").verifier)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_task", lambda *_, **__: integers)
-        results = run_evaluate(dataclasses.replace(settings, num_runs=1), tmp_path / "eval")
+        patch.setattr(experiment, "load_tasks", lambda *_, **__: [integers])
+        results = evaluated(dataclasses.replace(settings, num_runs=1), tmp_path / "eval")
     assert (results["accuracy"], results["unjudged"]) == (0.5, 1)
     assert "not judged" in capsys.readouterr().out
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from phi4r.errors import UserError
-from phi4r.evals.responses import Response, ResponseLog, read_responses, response_table, summarise
+from phi4r.evals.record_log import RecordLog
+from phi4r.evals.responses import Response, read_responses, response_table, summarise
 
 
 def _response(item: str, run: int, *, correct: bool = True, answer: str | None = "6", **fields) -> Response:
@@ -18,23 +19,23 @@ def _response(item: str, run: int, *, correct: bool = True, answer: str | None =
 def test_responses_come_back_as_they_were_written(tmp_path):
     path = tmp_path / "responses.jsonl"
     written = [_response("a", 0), _response("b", 0, correct=False, answer=None, status="no_answer")]
-    log = ResponseLog(path)
+    log = RecordLog(path, Response)
     log.append(written[:1])
     log.append(written[1:])
-    assert log.responses == read_responses(path) == ResponseLog(path).responses == written
+    assert log.records == read_responses(path) == RecordLog(path, Response).records == written
     assert json.loads(path.read_text().splitlines()[1]) == dataclasses.asdict(written[1])
 
 
 def test_a_line_cut_anywhere_is_dropped_and_the_next_one_starts_clean(tmp_path):
     path = tmp_path / "responses.jsonl"
     first, second = _response("a", 0), _response("b", 0)
-    ResponseLog(path).append([first, second])
+    RecordLog(path, Response).append([first, second])
     whole = path.read_bytes()
     end_of_first = whole.index(b"\n") + 1
     for cut in (end_of_first, end_of_first + 1, end_of_first + 40, len(whole) - 2, len(whole) - 1):
         path.write_bytes(whole[:cut])
         assert read_responses(path) == [first]
-        log = ResponseLog(path)
+        log = RecordLog(path, Response)
         log.append([second])
         assert path.read_bytes() == whole
 
@@ -42,7 +43,7 @@ def test_a_line_cut_anywhere_is_dropped_and_the_next_one_starts_clean(tmp_path):
 def test_no_text_of_a_model_breaks_a_line(tmp_path):
     texts = ["two\nlines", "\u2028 and \x85", '"quoted"', "\x00", "\udfff", "🙂"]
     written = [_response("a", run, text=text, answer=text) for run, text in enumerate(texts)]
-    log = ResponseLog(tmp_path / "responses.jsonl")
+    log = RecordLog(tmp_path / "responses.jsonl", Response)
     log.append(written)
     assert read_responses(log.path) == written
 
@@ -50,7 +51,7 @@ def test_no_text_of_a_model_breaks_a_line(tmp_path):
 @pytest.mark.parametrize("line", ["not json", '{"id": "a"}', "[1]", '{"id": "a", "other": 1}'])
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "responses.jsonl"
-    ResponseLog(path).append([_response("a", 0)])
+    RecordLog(path, Response).append([_response("a", 0)])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"responses.jsonl:2 is not a stored response; delete that line"):
         read_responses(path)
@@ -64,12 +65,12 @@ def test_the_table_puts_runs_of_an_item_into_its_row_whatever_their_order_on_dis
         _response("b", 0, correct=False, answer=None, finish_reason="length", num_tokens=20),
     ]
     table = response_table(responses)
-    assert table.ids == ("b", "a")
-    np.testing.assert_array_equal(table.correct, [[False, False], [True, True]])
-    np.testing.assert_array_equal(table.num_tokens, [[20, 21], [10, 11]])
-    np.testing.assert_array_equal(table.truncated, [[True, False], [False, False]])
-    assert table.classes[0][0] is None
-    assert table.classes[1][0] == table.classes[1][1], "two forms of a right answer vote together"
+    assert table.ids == ("a", "b")
+    np.testing.assert_array_equal(table.correct, [[True, True], [False, False]])
+    np.testing.assert_array_equal(table.num_tokens, [[10, 11], [20, 21]])
+    np.testing.assert_array_equal(table.truncated, [[False, False], [True, False]])
+    assert table.classes[1][0] is None
+    assert table.classes[0][0] == table.classes[0][1], "two forms of a right answer vote together"
 
 
 def test_a_right_answer_and_a_wrong_one_of_equal_text_are_two_classes():
@@ -84,7 +85,7 @@ def test_equal_wrong_answers_outvote_a_right_one():
 
 
 def test_all_statistics_come_from_the_file_alone(tmp_path):
-    log = ResponseLog(tmp_path / "responses.jsonl")
+    log = RecordLog(tmp_path / "responses.jsonl", Response)
     log.append([_response("a", 0), _response("b", 0, correct=False, answer="1", num_tokens=30)])
     log.append([_response("a", 1), _response("b", 1, finish_reason="length", num_tokens=50)])
     scores = summarise(log.path)
@@ -114,4 +115,4 @@ def test_missing_and_unwritable_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="run the evaluation first"):
         summarise(tmp_path / "none.jsonl")
     with pytest.raises(UserError, match="choose another --workdir"):
-        ResponseLog(tmp_path / "no folder" / "responses.jsonl")
+        RecordLog(tmp_path / "no folder" / "responses.jsonl", Response)

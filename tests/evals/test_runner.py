@@ -1,3 +1,4 @@
+import errno
 import json
 import random
 
@@ -5,8 +6,10 @@ import pytest
 
 from phi4r.data.records import Problem
 from phi4r.errors import UserError
+from phi4r.evals.decoding import DecodingSettings
+from phi4r.evals.record_log import RecordLog
 from phi4r.evals.responses import read_responses, summarise
-from phi4r.evals.runner import PROTOCOL_FILE, RESPONSES_FILE, DecodingSettings, evaluate
+from phi4r.evals.runner import ITEMS_FILE, PROTOCOL_FILE, RESPONSES_FILE, evaluate
 from phi4r.evals.tasks import Task
 from phi4r.sampling import SamplingParams
 from phi4r.sampling.generator import Completion
@@ -16,27 +19,35 @@ DECODING = DecodingSettings(max_tokens=100)
 
 
 class Recorded:
-    """A generator that answers every problem rightly with probability 1/2, and remembers what it was asked."""
+    """A generator that answers every problem rightly with probability 1/2, and remembers what it was asked.
 
-    def __init__(self, *, die_at_call=None):
+    Like ours, it finishes answers out of order, and tells of each at once.
+    """
+
+    def __init__(self, *, die_after=None):
         self.calls = []
-        self._die_at_call = die_at_call
+        self.num_answered = 0
+        self._die_after = die_after
 
-    def __call__(self, conversations, *, num_samples, seed):
+    def __call__(self, conversations, *, seed, prompt_ids, sample_ids, on_completion):
         prompts = [conversation[-1]["content"] for conversation in conversations]
-        self.calls.append((prompts, num_samples, seed))
-        if len(self.calls) == self._die_at_call:
-            raise KeyboardInterrupt
-        return [[self._answer(prompt, seed, sample) for sample in range(num_samples)] for prompt in prompts]
+        self.calls.append((prompts, sample_ids))
+        rows = [(prompt, sample) for prompt, samples in enumerate(sample_ids) for sample in samples]
+        for row in reversed(range(len(rows))):
+            if self.num_answered == self._die_after:
+                raise KeyboardInterrupt
+            prompt, sample = rows[row]
+            on_completion(row, self._answer(prompts[prompt], seed, prompt_ids[prompt], sample))
+            self.num_answered += 1
 
     @staticmethod
-    def _answer(prompt, seed, sample):
-        answer = int(prompt) + random.Random(f"{prompt}/{seed}/{sample}").randrange(2)
+    def _answer(prompt, seed, prompt_id, sample):
+        answer = int(prompt) + random.Random(f"{seed}/{prompt_id}/{sample}").randrange(2)
         return Completion(f"<think> hm </think>\\boxed{{{answer}}}", 5 + answer, "stop")
 
     @property
     def num_asked(self):
-        return sum(len(prompts) * num_samples for prompts, num_samples, _ in self.calls)
+        return sum(len(samples) for _, sample_ids in self.calls for samples in sample_ids)
 
 
 def _task(num=7, **changes):
@@ -63,16 +74,18 @@ def test_every_problem_is_asked_once_a_run_and_all_figures_come_from_the_file(ru
     path = tmp_path / "eval" / RESPONSES_FILE
     assert sorted(_cells(path)) == sorted((f"p{i}", run) for i in range(7) for run in range(3))
     assert generator.num_asked == 21
-    assert all(len(prompts) * num_samples <= 4 for prompts, num_samples, _ in generator.calls)
+    assert [sum(map(len, sample_ids)) for _, sample_ids in generator.calls] == [4, 4, 4, 4, 4, 1]
     assert result.scores == summarise(path)
-    assert list(result.responses) == read_responses(path)
+    assert [(r.id, r.run) for r in result.responses] == [(f"p{i}", run) for i in range(7) for run in range(3)]
+    assert sorted(map(str, result.responses)) == sorted(map(str, read_responses(path)))
 
 
 def test_verdicts_and_lengths_are_those_of_the_answers(run):
-    def generator(conversations, *, num_samples, seed):
+    def generator(conversations, *, on_completion, **asked):
         texts = ["</think>\\boxed{0}", "</think>\\boxed{9}", "<think> cut \\boxed{2}", "</think> no box"]
         reasons = ["stop", "stop", "length", "stop"]
-        return [[Completion(texts[i], 10 * i, reasons[i])] for i in range(len(conversations))]
+        for i in range(len(conversations)):
+            on_completion(i, Completion(texts[i], 10 * i, reasons[i]))
 
     result = run(generator, _task(4), num_runs=1)
     assert [r.correct for r in result.responses] == [True, False, False, False]
@@ -90,14 +103,39 @@ def test_verdicts_and_lengths_are_those_of_the_answers(run):
 def test_runs_are_asked_together_where_they_fit_into_a_batch(run):
     generator = Recorded()
     run(generator, batch_size=15)
-    assert [(len(prompts), num_samples) for prompts, num_samples, _ in generator.calls] == [(7, 2), (7, 1)]
+    assert [sample_ids for _, sample_ids in generator.calls] == [[[0, 1]] * 7 + [[2]], [[2]] * 6]
 
 
-def test_every_batch_has_randomness_of_its_own(run):
+def test_a_response_is_on_disk_as_soon_as_it_is_judged(run, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Recorded(die_after=5), batch_size=21)  # in the middle of the one call
+    assert len(_cells(tmp_path / "eval" / RESPONSES_FILE)) == 5
+
+
+def test_a_full_disk_ends_the_generation_and_loses_nothing(run, tmp_path, monkeypatch):
+    append = RecordLog.append
+
+    def limited(log, responses):
+        if len(log.records) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(log, responses)
+
+    monkeypatch.setattr(RecordLog, "append", limited)
     generator = Recorded()
-    run(generator)
-    seeds = [seed for _, _, seed in generator.calls]
-    assert len(set(seeds)) == len(seeds) == 6
+    with pytest.raises(OSError, match="No space left"):
+        run(generator)
+    assert len(generator.calls) <= 2
+    monkeypatch.undo()
+    again = Recorded()
+    run(again)
+    assert again.num_asked == 21 - 3
+
+
+def test_items_carry_the_groups_that_results_are_broken_down_by(run, tmp_path):
+    problems = tuple(Problem(f"p{i}", str(i), str(i), {"year": 2000 + i, "note": "?"}) for i in range(2))
+    run(Recorded(), _task(problems=problems, groups=("year",)))
+    rows = [json.loads(line) for line in (tmp_path / "eval" / ITEMS_FILE).read_text().splitlines()]
+    assert rows == [{"id": "p0", "groups": {"year": 2000}}, {"id": "p1", "groups": {"year": 2001}}]
 
 
 def test_the_seed_decides_the_answers(tmp_path):
@@ -108,16 +146,16 @@ def test_the_seed_decides_the_answers(tmp_path):
     assert texts(1, "a") == texts(1, "b") != texts(2, "c")
 
 
-@pytest.mark.parametrize("die_at_call", [1, 2, 5])
-def test_a_run_that_was_killed_goes_on_without_asking_twice(run, die_at_call, tmp_path):
-    first, second = Recorded(die_at_call=die_at_call), Recorded()
+@pytest.mark.parametrize("die_after", [0, 1, 9, 20])
+def test_a_run_that_was_killed_goes_on_and_gives_the_answers_of_one_that_was_not(run, die_after, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(first)
-    stored = read_responses(tmp_path / "eval" / RESPONSES_FILE)
+        run(Recorded(die_after=die_after))
+    second = Recorded()
     result = run(second)
-    assert second.num_asked == 21 - len(stored)
-    assert list(result.responses[: len(stored)]) == stored
+    assert second.num_asked == 21 - die_after
     assert len(set(_cells(tmp_path / "eval" / RESPONSES_FILE))) == 21
+    whole = evaluate(Recorded(), _task(), workdir=tmp_path / "whole", decoding=DECODING, num_runs=3, batch_size=21)
+    assert result.responses == whole.responses
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200, 301])
@@ -129,7 +167,8 @@ def test_a_run_that_was_killed_in_the_middle_of_a_line_asks_for_that_line_again(
     generator = Recorded()
     result = run(generator)
     assert 0 < generator.num_asked == 21 - len(stored)
-    assert list(result.responses[: len(stored)]) == stored == list(whole.responses[: len(stored)])
+    assert read_responses(path)[: len(stored)] == stored
+    assert result.responses == whole.responses
     assert sorted(_cells(path)) == sorted((f"p{i}", run) for i in range(7) for run in range(3))
 
 
@@ -146,7 +185,7 @@ def test_more_runs_extend_an_evaluation_and_fewer_look_at_its_beginning(run):
     generator = Recorded()
     longer = run(generator, num_runs=4)
     assert generator.num_asked == 14
-    assert longer.responses[:14] == first.responses
+    assert tuple(response for response in longer.responses if response.run < 2) == first.responses
     assert longer.scores.num_runs == 4
     assert run(Recorded(), num_runs=2).scores == first.scores
 
