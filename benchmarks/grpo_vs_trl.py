@@ -28,7 +28,7 @@ from benchmarks.peers import Peer
 from phi4r.checkpoint.convert import hf_to_orbax, orbax_to_hf
 from phi4r.checkpoint.release import save_hf_folder
 from phi4r.errors import UserError
-from phi4r.evals.tasks import load_task
+from phi4r.evals.specs import load_task
 from phi4r.model.config import ModelConfig
 from phi4r.model.transformer import init_params
 from phi4r.rl.grpo import GrpoSettings

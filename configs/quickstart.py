@@ -1,7 +1,7 @@
 """The whole recipe in small, on two CPU cores in a few minutes: `make quickstart`.
 
-The task is arithmetic chains modulo 10 (`phi4r.evals.chains`): a start digit and k operations. The thought writes each
-operation and the value after it, so a right answer needs k right steps, and a guess scores 10%.
+The task is arithmetic chains modulo 10 (`phi4r.evals.puzzles.chains`): a start digit and k operations. The thought
+writes each operation and the value after it, so a right answer needs k right steps, and a guess scores 10%.
 
     base     random weights in the shape of phi-4 (grouped queries, gated MLP, untied head): 0.4M parameters
     SFT      k = 2..5, with the solver's thoughts; positions stretched up to twofold, so longer chains are in range
@@ -18,6 +18,18 @@ grow as models shrink, and lengths are scaled to those of the task.
 from ml_collections import ConfigDict
 
 from configs import common
+
+ABOUT = (
+    "Arithmetic chains modulo 10: a start digit and k operations that are all bijections, so a guess scores 10%. SFT "
+    "taught the solver's thoughts for short chains; GRPO saw longer ones, without thoughts, and only the reward. The "
+    "models are tested on chains as long as GRPO's that none of them has seen."
+)
+LENGTH_NOTE = (
+    "The length term of the reward hardly acts on this task: a chain of k operations has a thought of one length, so "
+    "right answers differ little in length, and all stay under the length from which the reward falls. Wrong answers "
+    "that stop early are the exception. `make reproduce` runs the same GRPO with a plain right-or-wrong reward beside "
+    "it; the figures of both are in benchmarks/RESULTS.md."
+)
 
 
 def get_config(size: str = "cpu") -> ConfigDict:
@@ -44,12 +56,12 @@ def cpu() -> ConfigDict:
     config.base.init_std = 0.1  # 1 / sqrt(embed_dim); phi-4 has 0.02 at a width of 5120
 
     config.problems = ConfigDict()
-    config.problems.num_sft = 40_000
-    config.problems.sft_ops = (2, 5)
-    config.problems.num_rl = 4_000
-    config.problems.rl_ops = (6, 7)
-    config.problems.num_dev = 200
-    config.problems.num_test = 500
+    config.problems.sft = "chains:train?num=40000&min_ops=2&max_ops=5"
+    config.problems.rl = "chains:train?num=4000&min_ops=6&max_ops=7"
+    config.problems.dev = "chains:dev?num=200&min_ops=6&max_ops=7"
+    config.problems.test = "chains:test?num=500&min_ops=6&max_ops=7"
+    config.about = ABOUT
+    config.length_note = LENGTH_NOTE
 
     config.sft = sft()
     config.grpo = grpo()
@@ -155,9 +167,10 @@ def gpu() -> ConfigDict:
     config.base.num_kv_heads = 2
     config.base.mlp_dim = 1024
     config.base.init_std = 0.056
-    config.problems.num_sft = 200_000
-    config.problems.sft_ops = (2, 7)
-    config.problems.rl_ops = (8, 10)
+    config.problems.sft = "chains:train?num=200000&min_ops=2&max_ops=7"
+    config.problems.rl = "chains:train?num=4000&min_ops=8&max_ops=10"
+    config.problems.dev = "chains:dev?num=200&min_ops=8&max_ops=10"
+    config.problems.test = "chains:test?num=500&min_ops=8&max_ops=10"
     config.sft.num_steps = 2_000
     config.sft.data.global_batch = 64
     config.sft.optimizer.learning_rate = 1e-3

@@ -23,8 +23,9 @@ ROWS = (
     ("train",),
     ("rl", "curation"),
     ("planning", "viewing"),
-    ("tools", "quickstart"),
+    ("quickstart",),
     ("main",),
+    ("tools",),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 

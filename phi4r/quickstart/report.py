@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from phi4r.data.records import Problem, read_jsonl
-from phi4r.evals.dynamics import grpo_figures, sft_figures
-from phi4r.evals.report import (
+from phi4r.evals.reporting.dynamics import grpo_figures, sft_figures
+from phi4r.evals.reporting.markup import (
     Sample,
     Section,
     figure_grid,
@@ -23,23 +23,12 @@ from phi4r.evals.scores import PairedTest, paired_test
 from phi4r.metrics.writer import read_metrics
 
 NUM_SAMPLES = 4
-
-ABOUT = (
-    "Arithmetic chains modulo 10: a start digit and k operations that are all bijections, so a guess scores 10%. SFT "
-    "taught the solver's thoughts for short chains; GRPO saw longer ones, without thoughts, and only the reward. The "
-    "models are tested on chains as long as GRPO's that none of them has seen."
-)
-LENGTH_NOTE = (
-    "The length term of the reward hardly acts on this task: a chain of k operations has a thought of one length, so "
-    "right answers differ little in length, and all stay under the length from which the reward falls. Wrong answers "
-    "that stop early are the exception. `make reproduce` runs the same GRPO with a plain right-or-wrong reward beside "
-    "it; the figures of both are in benchmarks/RESULTS.md."
-)
+RESPONSES = pathlib.Path("test") / RESPONSES_FILE  # of the one task, which is named "test"
 
 
 def model_figures(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the numbers of one model, recomputed from its stored responses."""
-    return model_entry(summarise(folder / "greedy" / RESPONSES_FILE), summarise(folder / "sampled" / RESPONSES_FILE))
+    return model_entry(summarise(folder / "greedy" / RESPONSES), summarise(folder / "sampled" / RESPONSES))
 
 
 def compare(folder: pathlib.Path, before: str, after: str) -> PairedTest:
@@ -50,22 +39,25 @@ def compare(folder: pathlib.Path, before: str, after: str) -> PairedTest:
       before: name of model A.
       after: name of model B.
     """
-    paths = [folder / model / "sampled" / RESPONSES_FILE for model in (before, after)]
+    paths = [folder / model / "sampled" / RESPONSES for model in (before, after)]
     return paired_test(*(response_table(read_responses(path)).correct for path in paths))
 
 
-def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str]) -> None:
+def write_quickstart_report(workdir: pathlib.Path, models: Sequence[str], *, about: str, length_note: str = "") -> None:
     """Writes WORKDIR/report.html.
 
     Args:
       workdir: of a quickstart that has been evaluated.
       models: names of the evaluated models, in the order of the recipe.
+      about: what the task is, said above the results.
+      length_note: said below the curves of GRPO; empty for nothing.
     """
     figures = {name: model_figures(workdir / "evaluation" / name) for name in models}
+    note = paragraph(length_note) if length_note else ""
     sections = [
-        Section("Results", _results(workdir, figures)),
+        Section("Results", paragraph(about) + _results(workdir, figures)),
         Section("Supervised fine-tuning (Figure 4)", figure_grid(sft_figures(read_metrics(workdir / "sft")))),
-        Section("GRPO (Figure 7)", figure_grid(grpo_figures(read_metrics(workdir / "grpo"))) + paragraph(LENGTH_NOTE)),
+        Section("GRPO (Figure 7)", figure_grid(grpo_figures(read_metrics(workdir / "grpo"))) + note),
         Section("Thoughts", samples_table(_samples(workdir, models))),
     ]
     write_report(
@@ -87,10 +79,7 @@ def _results(workdir: pathlib.Path, figures: dict[str, dict[str, Any]]) -> str:
         for test in [compare(workdir / "evaluation", other, "grpo")]
     ]
     return (
-        paragraph(ABOUT)
-        + results_table(figures)
-        + "".join(map(paragraph, lines))
-        + figure_grid([(bars, "95% intervals over problems.")])
+        results_table(figures) + "".join(map(paragraph, lines)) + figure_grid([(bars, "95% intervals over problems.")])
     )
 
 
@@ -103,8 +92,7 @@ def _samples(workdir: pathlib.Path, models: Sequence[str]) -> list[Sample]:
     """Returns the greedy answers of every model to the first test problems, problem by problem."""
     problems = read_jsonl(workdir / "problems" / "test.jsonl", Problem)[:NUM_SAMPLES]
     answers = {
-        name: {r.id: r for r in read_responses(workdir / "evaluation" / name / "greedy" / RESPONSES_FILE)}
-        for name in models
+        name: {r.id: r for r in read_responses(workdir / "evaluation" / name / "greedy" / RESPONSES)} for name in models
     }
     return [
         Sample(

@@ -1,6 +1,6 @@
 """The quickstart from top to bottom: problems, base, conversion, SFT, GRPO, evaluation, export, report.
 
-    WORKDIR/problems/         chains for SFT (with thoughts), GRPO, development and test
+    WORKDIR/problems/         problems for SFT (with thoughts), test, and where asked for GRPO and development
     WORKDIR/base_hf, base     the base as a Hugging Face folder, and converted with --reasoning
     WORKDIR/sft, grpo         the two runs (see `phi4r.train.sft`, `phi4r.rl.train`)
     WORKDIR/plain, continued  the controls, if asked for
@@ -65,7 +65,8 @@ def run_quickstart(settings: QuickstartSettings, workdir: str | os.PathLike) -> 
             ),
         )
     log.run("export", lambda: stages.export(workdir / "grpo" / "params", workdir / "hf"))
-    log.run("report", lambda: write_quickstart_report(workdir, list(models)))
+    texts = {"about": settings.about, "length_note": settings.length_note}
+    log.run("report", lambda: write_quickstart_report(workdir, list(models), **texts))
     report = _write_json(workdir, list(models), log.seconds)
     print(f"report: {workdir / 'report.html'}\nmodel:  {workdir / 'hf'}", file=sys.stderr)
     return report

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from phi4r.errors import UserError
 from phi4r.evals.experiment import EvalSettings
 from phi4r.model.config import ModelConfig
 from phi4r.rl.train import GrpoRunSettings
@@ -11,28 +10,22 @@ from phi4r.train.sft import SftSettings
 
 @dataclasses.dataclass(frozen=True)
 class ProblemSettings:
-    """Sets of arithmetic chains (`phi4r.evals.chains`), drawn from disjoint splits.
+    """Task specs (`phi4r.evals.specs`) of generated problems that are written to WORKDIR/problems before the training.
+
+    A spec without `seed=` gets the seed of the quickstart. Splits are disjoint, so what is trained on is never asked
+    in the evaluation.
 
     Attributes:
-      num_sft: chains with solver-written thoughts, for SFT.
-      sft_ops: fewest and most operations of those.
-      num_rl: chains without thoughts, for GRPO.
-      num_dev: chains to watch training by.
-      num_test: chains to report on.
-      rl_ops: fewest and most operations of the chains of GRPO, dev and test: past what SFT teaches.
+      sft: problems that the task's solver writes thoughts for, for SFT.
+      test: problems that are evaluated on; the report shows the first.
+      rl: problems for GRPO; empty where `grpo.task` is generated while it trains, without end.
+      dev: problems to watch training by; empty where the probes' tasks are generated too.
     """
 
-    num_sft: int
-    num_rl: int
-    num_dev: int
-    num_test: int
-    sft_ops: tuple[int, ...]
-    rl_ops: tuple[int, ...]
-
-    def __post_init__(self):
-        for name in ("sft_ops", "rl_ops"):
-            if len(getattr(self, name)) != 2:
-                raise UserError(f"problems.{name} must be two numbers, the fewest and the most operations.")
+    sft: str
+    test: str
+    rl: str = ""
+    dev: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +35,25 @@ class QuickstartSettings:
     Attributes:
       base: shape of the base model: fields of `ModelConfig`, but for the vocabulary, which the tokenizer gives.
       problems: the sets of problems.
+      about: what the task is and how the sets differ, for the report.
       sft: supervised fine-tuning of the base on the solver's traces.
-      grpo: reinforcement learning of the result on longer chains.
+      grpo: reinforcement learning of the result.
       evaluation: how each model is evaluated at temperature 0.8; greedy decoding is added.
       seed: of problems, weights and sampling.
       controls: also run GRPO with a plain right-or-wrong reward (what does the length term add?), and SFT for as long
         as GRPO took (what would more of the same have brought?).
+      length_note: said of the curves of GRPO in the report.
     """
 
     base: dict[str, int | float]
     problems: ProblemSettings
+    about: str
     sft: SftSettings
     grpo: GrpoRunSettings
     evaluation: EvalSettings
     seed: int = 0
     controls: bool = False
+    length_note: str = ""
 
     def base_config(self, vocab_size: int) -> ModelConfig:
         """Returns the shape of the base: as phi-4 before its context was extended, but small."""

@@ -7,16 +7,19 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from urllib.parse import parse_qsl
 
 import jax
 import numpy as np
 
 from phi4r.checkpoint.convert import hf_to_orbax, orbax_to_hf
 from phi4r.checkpoint.release import load_hf_folder, load_params, save_hf_folder
-from phi4r.data.records import write_json, write_jsonl
+from phi4r.data.records import Problem, Trace, write_json, write_jsonl
 from phi4r.errors import UserError
-from phi4r.evals.chains import chain_problems, solve
 from phi4r.evals.experiment import EvalSettings, run_evaluate
+from phi4r.evals.puzzles import chains
+from phi4r.evals.puzzles.table import PUZZLES
+from phi4r.evals.specs import load_task
 from phi4r.metrics.writer import read_metrics
 from phi4r.model.transformer import init_params
 from phi4r.quickstart.settings import ProblemSettings, QuickstartSettings
@@ -51,15 +54,35 @@ class StageLog:
 
 
 def write_problems(settings: ProblemSettings, folder: pathlib.Path, *, seed: int) -> None:
-    """Writes sft.jsonl (with thoughts) and rl.jsonl, dev.jsonl, test.jsonl (without)."""
+    """Writes sft.jsonl with thoughts, and test.jsonl, rl.jsonl and dev.jsonl, where they are asked for, without.
 
-    def chains(num: int, ops: tuple[int, ...], split: str):
-        return chain_problems(num, seed=seed, min_ops=ops[0], max_ops=ops[1], split=split)
+    Raises:
+      UserError: for a bad spec, or one for SFT whose task has no solver.
+    """
+    solve = solver_of(settings.sft)
+    write_jsonl(folder / "sft.jsonl", [solve(problem) for problem in load_task(_seeded(settings.sft, seed)).problems])
+    for name, spec in {"test": settings.test, "rl": settings.rl, "dev": settings.dev}.items():
+        if spec:
+            write_jsonl(folder / f"{name}.jsonl", load_task(_seeded(spec, seed)).problems)
 
-    write_jsonl(folder / "sft.jsonl", [solve(p) for p in chains(settings.num_sft, settings.sft_ops, "train")])
-    write_jsonl(folder / "rl.jsonl", chains(settings.num_rl, settings.rl_ops, "train"))
-    write_jsonl(folder / "dev.jsonl", chains(settings.num_dev, settings.rl_ops, "dev"))
-    write_jsonl(folder / "test.jsonl", chains(settings.num_test, settings.rl_ops, "test"))
+
+def solver_of(spec: str) -> Callable[[Problem], Trace]:
+    """Returns what writes the worked solutions of the task that `spec` names.
+
+    Raises:
+      UserError: if it has no solver.
+    """
+    solvers = {"chains": chains.solve} | {name: puzzle.solve for name, puzzle in PUZZLES.items()}
+    kind = spec.partition("?")[0].partition(":")[0]
+    if kind not in solvers:
+        raise UserError(f"problems.sft={spec!r} has no solver that writes thoughts; take {', '.join(sorted(solvers))}.")
+    return solvers[kind]
+
+
+def _seeded(spec: str, seed: int) -> str:
+    """Returns the spec with a seed, if it names none."""
+    path, _, query = spec.partition("?")
+    return spec if "seed" in dict(parse_qsl(query)) else f"{path}?{query}&seed={seed}".replace("?&", "?")
 
 
 def make_base(settings: QuickstartSettings, folder: pathlib.Path) -> None:
@@ -105,7 +128,7 @@ def continued_sft(sft: SftSettings, workdir: pathlib.Path, *, seconds: float) ->
 
 
 def evaluate_model(settings: EvalSettings, model: pathlib.Path, workdir: pathlib.Path, *, seed: int) -> dict:
-    """Evaluates a model greedily and at the temperature of `settings`; returns both results."""
+    """Evaluates a model greedily and at the temperature of `settings`; returns the results of both, by task."""
     sampled = dataclasses.replace(settings, model=str(model), seed=seed)
     decoding = dataclasses.replace(settings.decoding, temperature=0.0)
     greedy = dataclasses.replace(sampled, decoding=decoding, num_runs=1)

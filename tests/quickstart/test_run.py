@@ -1,6 +1,7 @@
 """The quickstart in miniature: the same stages, a few steps each."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -24,10 +25,8 @@ def small_config(seed: int = 0):
     config.base.num_heads = 2
     config.base.mlp_dim = 32
     config.base.head_dim = 16
-    config.problems.num_sft = 100
-    config.problems.num_rl = 50
-    config.problems.num_dev = 8
-    config.problems.num_test = 8
+    numbers = {"sft": 100, "rl": 50, "dev": 8, "test": 8}
+    config.problems = {name: re.sub(r"num=\d+", f"num={numbers[name]}", config.problems[name]) for name in numbers}
     config.sft.num_steps = 12
     config.sft.save_every = 12
     config.sft.optimizer.warmup_steps = 2
@@ -62,7 +61,7 @@ def test_the_report_has_every_model_its_interval_and_the_versions(finished):
 
 def test_the_report_agrees_with_the_stored_responses(finished):
     workdir, report = finished
-    responses = read_responses(workdir / "evaluation" / "grpo" / "greedy" / "responses.jsonl")
+    responses = read_responses(workdir / "evaluation" / "grpo" / "greedy" / "test" / "responses.jsonl")
     assert report["models"]["grpo"]["greedy"] == np.mean([response.correct for response in responses])
 
 

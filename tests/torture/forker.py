@@ -15,7 +15,14 @@ from absl import app
 from phi4r import main
 
 # What a run imports when it comes to it; tensorboardX alone takes two seconds where PyTorch is installed.
-for module in ("phi4r.train.sft", "phi4r.rl.train", "phi4r.evals.chains", "tensorboardX", "sentencepiece", "configs"):
+for module in (
+    "phi4r.train.sft",
+    "phi4r.rl.train",
+    "phi4r.evals.puzzles.chains",
+    "tensorboardX",
+    "sentencepiece",
+    "configs",
+):
     importlib.import_module(module)
 
 
@@ -26,7 +33,7 @@ def run(argv: list[str], output: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.argv = ["phi4r", *argv]
-    app.run(main._main, flags_parser=main._parse_flags)
+    app.run(main.run_main, flags_parser=main.parse_flags)
 
 
 for line in sys.stdin:
