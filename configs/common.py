@@ -64,6 +64,33 @@ def guards() -> ConfigDict:
     return ConfigDict({"max_nonfinite_steps": 3, "spike_factor": 10.0})
 
 
+def probe(task: str, *, every: int, num_runs: int, max_response: int) -> ConfigDict:
+    """Tasks that are asked in the middle of training (Figure 4); how often and how is not in the paper.
+
+    Args:
+      task: spec, or several with blanks between them; empty for none.
+      every: steps between two looks.
+      num_runs: answers to each problem.
+      max_response: longest answer in tokens.
+    """
+    return ConfigDict(
+        {
+            "task": task,
+            "every": every,
+            "num_problems": 0,  # all; fewer for a large set
+            "num_runs": num_runs,
+            "temperature": 0.8,
+            "sampler": {
+                "prompt_length": 1024,
+                "max_response": max_response,
+                "num_slots": 128,
+                "cache_tokens": 128 * 14_336,
+                "tensor": 2,
+            },
+        }
+    )
+
+
 # What the published objectives change of section 4's; none but the first has a penalty or a bonus.
 _PLAIN = {"kl_beta": 0.0, "entropy_gamma": 0.0}
 GRPO_PRESETS = {

@@ -15,6 +15,11 @@ First make the base: `<think>` tokens, rope theta 250k -> 500k, context 16k -> 3
     phi4r convert hf-to-orbax microsoft/phi-4 runs/phi-4-base --reasoning
     python -m phi4r.main --config=configs/sft_phi4_reasoning.py --workdir=runs/sft
 
+Figure 4 while it trains (`gpqa_diamond` needs a file, see `phi4r evaluate --tasks`); decoding needs room for a second
+copy of the weights and for a cache, which `phi4r plan` does not count:
+
+    --config.probe.task="aime_2024 gpqa_diamond:data/gpqa_diamond.csv"
+
 The argument `tiny` takes the same path in a minute on a laptop, with the model and the traces of the quickstart:
 
     make quickstart
@@ -44,6 +49,8 @@ def paper() -> ConfigDict:
     config.save_every = 500
     config.keep = 3
     config.export_dtype = "bfloat16"
+
+    config.probe = common.probe("", every=1000, num_runs=4, max_response=31_744)
 
     config.model = common.model()
     config.mesh = common.mesh()

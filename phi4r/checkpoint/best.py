@@ -22,7 +22,8 @@ class KeepBest:
     """By what the best checkpoint is chosen, which stays besides the newest ones.
 
     Attributes:
-      metric: a number that the run measures on held-out data, as "eval_loss" or "dev_accuracy".
+      metric: a number that the run measures on held-out data, as "eval_loss" or "dev_accuracy"; empty for none,
+        so that no checkpoint is the best.
       mode: whether the least or the greatest value is the best; of equal ones the earliest.
     """
 
@@ -106,7 +107,7 @@ def check_measured(keep_best: KeepBest | None, measured: Sequence[str], hint: st
     Raises:
       UserError: if the metric is none of them.
     """
-    if keep_best is not None and keep_best.metric not in measured:
+    if keep_best is not None and keep_best.metric not in ("", *measured):
         raise UserError(
             f"keep_best.metric={keep_best.metric} is not measured by this run (measured on held-out data: "
             f"{', '.join(measured) or 'nothing'}); {hint}"

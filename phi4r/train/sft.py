@@ -25,7 +25,7 @@ from phi4r.checkpoint.best import KeepBest, check_measured
 from phi4r.checkpoint.manager import CheckpointManager
 from phi4r.data.pipeline import DataSettings, TrainData
 from phi4r.errors import UserError
-from phi4r.evals.probe import PROBE_METRICS, Probe, ProbeSettings
+from phi4r.evals.probe import ProbeSettings, open_probe
 from phi4r.hosts import is_primary
 from phi4r.metrics.progress import Progress
 from phi4r.metrics.throughput import CompileCounter
@@ -129,8 +129,6 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
     parameters = Parameters(settings.init_from, config, mesh, settings.lora, seed=settings.seed)
     config = parameters.config
     _check_batches(settings, mesh)
-    measured = EVAL_METRICS * (settings.eval_data is not None) + PROBE_METRICS * (settings.probe is not None)
-    check_measured(settings.keep_best, measured, "set eval_data or probe.")
     optimizer, schedule = make_optimizer(settings.optimizer, num_steps=settings.num_steps)
     offload = settings.optimizer.offload
     model = Transformer(config)
@@ -143,7 +141,9 @@ def run_sft(settings: SftSettings, workdir: str | os.PathLike) -> dict[str, floa
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         compiles = stack.enter_context(CompileCounter())
-        probe = settings.probe and stack.enter_context(Probe(settings.probe, config, chat, mesh=mesh))
+        probe = stack.enter_context(open_probe(settings.probe, config, chat, mesh=mesh))
+        held_out = EVAL_METRICS * (settings.eval_data is not None) + (probe.metrics if probe else ())
+        check_measured(settings.keep_best, held_out, "set eval_data or probe.")
 
         # State: restored straight into its shards, or made around the loaded parameters; never both
         manager = stack.enter_context(
