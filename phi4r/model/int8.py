@@ -36,6 +36,11 @@ class Int8Matrix:
     scale: Array  # [outputs] float32: weight = values * scale
 
 
+def numbers_of(matrix: Array | Int8Matrix) -> Array:
+    """Returns the numbers of a matrix, without the scales that it may have."""
+    return matrix.values if isinstance(matrix, Int8Matrix) else matrix
+
+
 def quantize(matrix: Array, inputs: Sequence[int]) -> Int8Matrix:
     """Returns the matrix in int8.
 

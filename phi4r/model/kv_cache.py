@@ -25,6 +25,7 @@ from phi4r.typing import Array
 
 PAGE_AXES = ("batch", "kv_heads", None, "head_dim")  # of [P K p H]; each part of the batch has a pool of its own
 RECENT_AXES = ("batch", "kv_heads", None, "head_dim")  # of [N K U H]
+PAGE_KERNEL = "attention_pages"  # how kernels that read pages are called in compiled programs
 NO_TOKEN = -1  # the position of a column that holds nothing
 
 

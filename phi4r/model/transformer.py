@@ -76,7 +76,7 @@ class Attention(nn.Module):
             written = _write_columns(cache, layer, k, v)
             pages = cache.pages.keys[layer], cache.pages.values[layer]
             known = pages, cache.table, cache.lengths, written, cache.positions
-            mixed = attend_paged(q, tokens.positions, *known, window=c.window)
+            mixed = attend_paged(q, tokens.positions, *known, window=c.window, backend=c.attention)
         if self.fused:
             o = weight(self, "o", (c.embed_dim, *c.heads, c.head_dim), ("embed", *HEAD_AXES))
             output = rows_product(o, mixed, num_inputs=3)

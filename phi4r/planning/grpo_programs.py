@@ -115,6 +115,7 @@ class GrpoPrograms(Programs):
             model_flops=self.body_flops(num_tokens, num_tokens * resident) + num_tokens * head,
             num_tokens=num_tokens,
             visits=running * resident / sampler.page_size / min(rows, self.sampler.shards * LARGEST_BLOCK),
+            page_share=running * resident / places,
             iterations=steps,
             steps=steps,
             calls=math.ceil(self.num_rows * MEAN_RESPONSE * sampler.max_response / num_tokens),

@@ -41,6 +41,7 @@ class Program:
       product_flops: FLOPs of one product of an attention kernel over the pairs of a (micro-)batch.
       visits: passes of a loop on data inside another loop: key blocks that a query block of blockwise attention sees on
         average, or blocks of pages.
+      page_share: of the pool, that the kernels for pages read in one pass (`phi4r.model.attention.paged`).
       static: static keyword arguments.
       resident: what lies in memory besides, by class.
       calls: how often a training step calls it; 0 for a part of another program, and for what is called rarely.
@@ -59,6 +60,7 @@ class Program:
     model_flops: int
     product_flops: int
     visits: float = 1.0
+    page_share: float = 1.0
     static: dict[str, Any] = dataclasses.field(default_factory=dict)
     resident: dict[str, Any] = dataclasses.field(default_factory=dict)
     calls: int = 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from phi4r.model.kv_cache import PAGE_KERNEL
 from phi4r.planning.hlo import Array, Instruction, Module
 
 # Opcode -> (bytes sent and received by a device on a ring of n devices) / (bytes of its operand); an all-gather's
@@ -54,13 +55,16 @@ class Traffic:
         return Traffic(self.memory * times, self.links * times, self.network * times, kinds)
 
 
-def measure_traffic(module: Module, hosts: Sequence[int], *, visits: float = 1.0) -> tuple[Traffic, Traffic]:
+def measure_traffic(
+    module: Module, hosts: Sequence[int], *, visits: float = 1.0, page_share: float = 1.0
+) -> tuple[Traffic, Traffic]:
     """Returns the traffic outside loops that end on data, and that of one pass of such loops.
 
     Args:
       module: the compiled text.
       hosts: of every device, in the order of the mesh.
       visits: passes of the inner loop of attention (`Module.counts`).
+      page_share: of the pool of pages, that a kernel for pages reads.
     """
     once, iteration = Traffic(), Traffic()
     instructions = (instruction for body in module.computations.values() for instruction in body.values())
@@ -69,7 +73,7 @@ def measure_traffic(module: Module, hosts: Sequence[int], *, visits: float = 1.0
         body = module.computations.get(name, {})
         total = sum((_collective(i, body, hosts) for i in body.values()), Traffic())
         if name not in fused:
-            memory = sum(_memory_bytes(i, body, module) for i in body.values())
+            memory = sum(_memory_bytes(i, body, module, page_share) for i in body.values())
             total += Traffic(memory=memory)
         once += total.repeated(count.once)
         iteration += total.repeated(count.iteration)
@@ -117,7 +121,7 @@ def _group(instruction: Instruction, num_devices: int) -> list[int]:
 # In and out of memory
 
 
-def _memory_bytes(instruction: Instruction, body: dict[str, Instruction], module: Module) -> float:
+def _memory_bytes(instruction: Instruction, body: dict[str, Instruction], module: Module, page_share: float) -> float:
     """Returns the bytes that one instruction outside fusions reads and writes."""
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith("-done"):
@@ -137,6 +141,8 @@ def _memory_bytes(instruction: Instruction, body: dict[str, Instruction], module
         source = body[instruction.operands[0]].arrays
         return min(_bytes(source), _all_bytes(instruction)) + _bytes(instruction.arrays)
     operands = sum(_bytes(body[name].arrays) for name in instruction.operands if name in body)
+    if opcode == "custom-call" and f"/{PAGE_KERNEL}/" in instruction.attributes:  # nearly all it is given is the pool
+        return operands * page_share + _bytes(instruction.arrays)
     if opcode == "copy-start":  # its result is (copy, operand, context)
         return operands + _bytes(instruction.arrays[:1])
     if opcode.endswith("-start"):

@@ -117,7 +117,7 @@ def _dumped(dump: pathlib.Path) -> tuple[str, str]:
 
 def _read_program(made: Program, jaxpr: Any, *, offload: bool) -> dict[str, Any]:
     """Returns what is known of a program before it is compiled."""
-    flops = count_flops(jaxpr, visits=made.visits)
+    flops = count_flops(jaxpr, visits=made.visits, page_share=made.page_share)
     return {
         "title": made.title,
         "arguments": {kind: shard_bytes(tree) for kind, tree in made.memory.items()},
@@ -165,7 +165,7 @@ def _read_text(compiled: cache.Compiled, made: Program, target: Topology) -> dic
         return {"traffic": None, "traffic_iteration": None}
     per_host = target.shape[-1] if CHIPS[target.chip].platform == "cuda" else target.num_devices
     hosts = [device.id // per_host for device in made.mesh.devices.flat]
-    once, iteration = measure_traffic(Module(compiled.text), hosts, visits=made.visits)
+    once, iteration = measure_traffic(Module(compiled.text), hosts, visits=made.visits, page_share=made.page_share)
     return {"traffic": dataclasses.asdict(once), "traffic_iteration": dataclasses.asdict(iteration)}
 
 

@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
 
+from phi4r.model.attention import paged_mosaic
+from phi4r.model.int8 import quantize
 from phi4r.planning.flops import Flops, count_flops
 
 
@@ -105,6 +107,21 @@ def test_attention_kernels_are_known_by_name(name, expected):
         return pl.pallas_call(copy, out_shape=x, name=name, interpret=True)(x)
 
     assert flops_of(function, jnp.ones((8, 128))) == expected
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_kernel_for_pages_multiplies_with_as_much_of_the_pool_as_it_reads(int8):
+    rows, heads, pages, page_size, head_dim = 16, 2, 6, 128, 128
+    pool = jnp.zeros((pages, heads, page_size, head_dim))
+    pool = quantize(pool, (3,)) if int8 else pool
+    query = jnp.zeros((3, heads, 4, 1, head_dim))  # 4 queries, filled up to 16 rows
+
+    def function(query, pool):
+        table, lengths = jnp.zeros((3, 2), jnp.int32), jnp.full(3, 256)
+        return paged_mosaic.read_pages(query, (pool, pool), table, lengths, interpret=True)
+
+    flops = flops_of(function, query, pool, page_share=0.25)
+    assert flops == Flops(once=0.25 * 2 * 2 * rows * heads * pages * page_size * head_dim)
 
 
 def test_kernels_count_in_scans_but_once_for_all_devices():

@@ -172,3 +172,21 @@ ENTRY %main (pages: bf16[8,64], i: s32[1], new: bf16[1,64]) -> bf16[8,64] {
     once, _ = measure_traffic(Module(text), hosts=[0])
     row, index = 64 * 2, 4
     assert once.memory == (row + index + row) + 2 * row
+
+
+def test_a_kernel_for_pages_reads_a_share_of_the_pool():
+    text = """HloModule jit_decode
+
+ENTRY %main (pages: bf16[8,64], query: f32[4]) -> f32[16] {
+  %pages = bf16[8,64]{1,0} parameter(0)
+  %query = f32[4]{0} parameter(1)
+  ROOT %mixed = f32[16]{0} custom-call(%query, %pages), custom_call_target="K", metadata={op_name="jit(a)/NAME/b"}
+}
+"""
+
+    def memory(name):
+        return measure_traffic(Module(text.replace("NAME", name)), hosts=[0], page_share=0.25)[0].memory
+
+    pages, query, mixed = 8 * 64 * 2, 4 * 4, 16 * 4
+    assert memory("attention_pages") == 0.25 * (pages + query) + mixed
+    assert memory("attention_forward") == pages + query + mixed

@@ -1,23 +1,30 @@
-"""Attention of new tokens to a paged cache: the columns, and then the pages, some at a time, by online softmax.
+"""Attention of new tokens to a paged cache: the pages, some at a time, and then the columns, by online softmax.
 
 The pages of all sequences form one list, which a loop goes through in blocks, whoever they belong to. So time and
 memory follow the tokens that sequences have together and not the longest of them, and no program depends on lengths.
+The loop gathers the pages of a block, so it reads them twice and writes them once; on a GPU or a TPU kernels read the
+pages where they lie (`paged_triton`, `paged_mosaic`), for the few queries of a decode step.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from phi4r.model.attention import paged_mosaic, paged_triton
 from phi4r.model.attention.dense import MASKED
-from phi4r.model.int8 import Int8Matrix
-from phi4r.sharding import fitted_spec
+from phi4r.model.config import Attention
+from phi4r.model.int8 import Int8Matrix, numbers_of
+from phi4r.sharding import device_in_use, fitted_spec
 from phi4r.typing import Array, Float, Int, typechecked
 
 QUERY_AXES = ("batch", None, "kv_heads", "queries", "head_dim")
 KEY_AXES = ("batch", "kv_heads", None, "head_dim")
 LARGEST_BLOCK = 256  # pages gathered at a time
+MOST_QUERIES = 64  # of a KV head and a sequence, for which a kernel reads the pages: more are a part of a prompt
+
+Kernel = Literal["triton", "mosaic"]
 
 
 class _State(NamedTuple):
@@ -39,6 +46,7 @@ def attend_paged(
     column_positions: Int[Array, "N U"],
     *,
     window: int | None = None,
+    backend: Attention = "auto",
 ) -> Float[Array, "N T K Q H"]:
     """softmax(q k^T / sqrt(H)) v over what each query sees of its own sequence; float32 softmax.
 
@@ -51,11 +59,14 @@ def attend_paged(
       columns: keys and values of the newest tokens, those of the queries included; in int8 with scales [N K U].
       column_positions: negative where a column holds no token.
       window: how many last positions a query sees, itself included; None for all.
+      backend: of attention over whole rows; "triton" and "splash" have kernels for pages too, "auto" takes them where
+        they run, and where a kernel cannot read the pages, or the queries are those of a long prompt, the loop does.
     """
     mesh = jax.sharding.get_abstract_mesh()
     arrays = (query, positions, *pages, table, lengths, *columns, column_positions)
+    kernel = choose_kernel(backend, device_in_use().platform)
     if mesh.size <= 1:
-        return _attend(*arrays, window=window)
+        return _attend(*arrays, window=window, kernel=kernel)
     rows = ("batch", None)
     axes = (QUERY_AXES, rows, KEY_AXES, KEY_AXES, rows, ("batch",), KEY_AXES, KEY_AXES, rows)
     specs = tuple(
@@ -63,21 +74,55 @@ def attend_paged(
         for names, array in zip(axes, arrays, strict=True)
     )
     return jax.shard_map(
-        lambda *local: _attend(*local, window=window), in_specs=specs, out_specs=specs[0], check_vma=False
+        lambda *local: _attend(*local, window=window, kernel=kernel),
+        in_specs=specs,
+        out_specs=specs[0],
+        check_vma=False,
     )(*arrays)
 
 
-def _attend(query, positions, key_pages, value_pages, table, lengths, key, value, column_positions, *, window):
+def choose_kernel(backend: Attention, platform: str) -> Kernel | None:
+    """Returns the kernel that reads the pages; None for the loop.
+
+    Args:
+      backend: of the config.
+      platform: "cpu", "gpu" or "tpu".
+    """
+    if backend == "auto":
+        return {"gpu": "triton", "tpu": "mosaic"}.get(platform)
+    return {"triton": "triton", "splash": "mosaic"}.get(backend)
+
+
+def _attend(query, positions, key_pages, value_pages, table, lengths, key, value, column_positions, *, window, kernel):
     """`attend_paged` on one device."""
-    num_rows, page_size = table.shape[0], jax.tree.leaves(key_pages)[0].shape[2]
     grouped = jnp.transpose(query, (0, 2, 3, 1, 4))  # batch axes first: the order in which products are made
+    pages = (key_pages, value_pages)
+    page_size, head_dim = numbers_of(key_pages).shape[2:]
+    interpret = device_in_use().platform == "cpu"
+    few = query.shape[1] * query.shape[3] <= MOST_QUERIES
+    if kernel == "triton" and few and paged_triton.takes(page_size, head_dim):
+        state = paged_triton.read_pages(grouped, positions, pages, table, lengths, window=window, interpret=interpret)
+    elif kernel == "mosaic" and few and window is None and paged_mosaic.takes(page_size, head_dim, table.size):
+        state = paged_mosaic.read_pages(grouped, pages, table, lengths, interpret=interpret)
+    else:
+        state = _loop_over_pages(grouped, positions, pages, table, lengths, window)
+    state = _add(_State(*state), grouped, key, value, _seen(positions, column_positions, window))
+    mixed = (state.mixed / jnp.maximum(state.total, 1e-37)[..., None]).astype(query.dtype)
+    return jnp.transpose(mixed, (0, 3, 1, 2, 4))
+
+
+def _seen(at: Array, places: Array, window: int | None) -> Array:
+    """Returns [X T Y] bool: which of the places [X Y], negative for nothing, the positions [X T] see."""
+    at, places = at[:, :, None], places[:, None]
+    held = (places >= 0) & (places <= at)
+    return held if window is None else held & (at - places < window)
+
+
+def _loop_over_pages(grouped, positions, pages, table, lengths, window) -> _State:
+    """Returns the online softmax of the queries [N K Q T H] over the pages of their sequences."""
+    num_rows, page_size = table.shape[0], numbers_of(pages[0]).shape[2]
     last = jnp.cumsum((lengths + page_size - 1) // page_size)  # where the pages of each sequence end in the list
     block = jnp.arange(min(num_rows, LARGEST_BLOCK))
-
-    def seen(at: Array, places: Array) -> Array:  # [X T] and [X Y], negative for nothing -> [X T Y]
-        at, places = at[:, :, None], places[:, None]
-        held = (places >= 0) & (places <= at)
-        return held if window is None else held & (at - places < window)
 
     def read_block(index: Array, state: _State) -> _State:
         entry = index * block.size + block
@@ -87,16 +132,14 @@ def _attend(query, positions, key_pages, value_pages, table, lengths, key, value
         page = jnp.take(table.reshape(-1), row * table.shape[1] + number, mode="clip")
         places = number[:, None] * page_size + jnp.arange(page_size)[None]
         places = jnp.where((entry < last[-1])[:, None] & (places < lengths[row][:, None]), places, -1)
-        keys, values = jax.tree.map(lambda x: jnp.take(x, page, axis=0, mode="clip"), (key_pages, value_pages))
+        keys, values = jax.tree.map(lambda x: jnp.take(x, page, axis=0, mode="clip"), pages)
         owner = row[None] == jnp.arange(num_rows)[:, None]  # [N X]
-        return _add(state, grouped[row], keys, values, seen(jnp.take(positions, row, axis=0), places), row, owner)
+        seen = _seen(jnp.take(positions, row, axis=0), places, window)
+        return _add(state, grouped[row], keys, values, seen, row, owner)
 
     shape = grouped.shape[:-1]
     state = _State(jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros(grouped.shape))
-    state = _add(state, grouped, key, value, seen(positions, column_positions))
-    state = jax.lax.fori_loop(0, (last[-1] + block.size - 1) // block.size, read_block, state)
-    mixed = (state.mixed / jnp.maximum(state.total, 1e-37)[..., None]).astype(query.dtype)
-    return jnp.transpose(mixed, (0, 3, 1, 2, 4))
+    return jax.lax.fori_loop(0, (last[-1] + block.size - 1) // block.size, read_block, state)
 
 
 def _add(state: _State, query, keys, values, mask, row=None, owner=None) -> _State:

@@ -58,47 +58,47 @@ def forward_kernel(ranges, query, key, value, queries: Tokens, keys: Tokens, out
     Args are refs: `ranges` [4] as in `triton_ranges`, query [queries, width], key and value [S, width], Tokens of
     queries [queries] and of keys [S].
     """
-    q, tile = _load(query, static), static.tiles.forward
+    q, tile = load(query, static.head_dim), static.tiles.forward
     where = Tokens(*(ref[...][:, None] for ref in queries))
 
     def step(block, carry, masked: bool):
         mixed, top, total = carry
         span = pl.ds(block * tile.keys, tile.keys)
-        scores = _dot(q, _load(key.at[span, :], static), trans_b=True)
+        scores = dot(q, load(key.at[span, :], static.head_dim), trans_b=True)
         if masked:
             seen = _visible(where, Tokens(*(ref[span][None, :] for ref in keys)), static)
             scores = jnp.where(seen, scores, -jnp.inf)
         new_top = jnp.maximum(top, jnp.max(scores, axis=1) * _scale(static))
         weights = jnp.exp2(scores * _scale(static) - new_top[:, None])  # scaled here: one fused multiply-add
         shrink = jnp.exp2(top - new_top)
-        v = _load(value.at[span, :], static)
-        mixed = mixed * shrink[:, None] + _dot(weights.astype(v.dtype), v)
+        v = load(value.at[span, :], static.head_dim)
+        mixed = mixed * shrink[:, None] + dot(weights.astype(v.dtype), v)
         return mixed, new_top, total * shrink + jnp.sum(weights, axis=1)
 
     start = (jnp.zeros(q.shape, jnp.float32), jnp.full(q.shape[:1], LOWEST), jnp.zeros(q.shape[:1], jnp.float32))
     mixed, top, total = _over_blocks(ranges, step, start)
     total = jnp.where(total > 0, total, 1.0)
-    _store(out, mixed / total[:, None], static)
+    store(out, mixed / total[:, None], static.head_dim)
     lse[...] = top + jnp.log2(total)
 
 
 def dq_kernel(ranges, query, key, value, queries, keys, out_grad, lse, delta, query_grad, *, static: Static):
     """Writes dQ [queries, width] of a block of queries; refs as in `forward_kernel`, delta = sum(out * out_grad)."""
-    q, d_out, tile = _load(query, static), _load(out_grad, static), static.tiles.dq
+    q, d_out, tile = load(query, static.head_dim), load(out_grad, static.head_dim), static.tiles.dq
     where, lse, delta = Tokens(*(ref[...][:, None] for ref in queries)), lse[...][:, None], delta[...][:, None]
 
     def step(block, dq, masked: bool):
         span = pl.ds(block * tile.keys, tile.keys)
-        k = _load(key.at[span, :], static)
-        weights = jnp.exp2(_dot(q, k, trans_b=True) * _scale(static) - lse)
+        k = load(key.at[span, :], static.head_dim)
+        weights = jnp.exp2(dot(q, k, trans_b=True) * _scale(static) - lse)
         if masked:
             seen = _visible(where, Tokens(*(ref[span][None, :] for ref in keys)), static)
             weights = jnp.where(seen, weights, 0.0)
-        d_scores = weights * (_dot(d_out, _load(value.at[span, :], static), trans_b=True) - delta)
-        return dq + _dot(d_scores.astype(k.dtype), k)
+        d_scores = weights * (dot(d_out, load(value.at[span, :], static.head_dim), trans_b=True) - delta)
+        return dq + dot(d_scores.astype(k.dtype), k)
 
     dq = _over_blocks(ranges, step, jnp.zeros(q.shape, jnp.float32))
-    _store(query_grad, dq * static.head_dim**-0.5, static)
+    store(query_grad, dq * static.head_dim**-0.5, static.head_dim)
 
 
 def dkv_kernel(ranges, query, key, value, queries, keys, out_grad, lse, delta, key_grad, value_grad, *, static: Static):
@@ -107,27 +107,27 @@ def dkv_kernel(ranges, query, key, value, queries, keys, out_grad, lse, delta, k
     Args are refs: query and out_grad [T, Q, width], key and value [keys, width], Tokens of queries [T] and of keys
     [keys], lse and delta [Q, T].
     """
-    k, v, tile = _load(key, static), _load(value, static), static.tiles.dkv
+    k, v, tile = load(key, static.head_dim), load(value, static.head_dim), static.tiles.dkv
     where = Tokens(*(ref[...][:, None] for ref in keys))
 
     def step(head, block, carry, masked: bool):  # scores are transposed, [keys, queries]
         dk, dv = carry
         span = pl.ds(block * tile.queries, tile.queries)
-        q, d_out = _load(query.at[span, head, :], static), _load(out_grad.at[span, head, :], static)
-        weights = jnp.exp2(_dot(k, q, trans_b=True) * _scale(static) - lse[head, span][None, :])
+        q, d_out = load(query.at[span, head, :], static.head_dim), load(out_grad.at[span, head, :], static.head_dim)
+        weights = jnp.exp2(dot(k, q, trans_b=True) * _scale(static) - lse[head, span][None, :])
         if masked:
             seen = _visible(Tokens(*(ref[span][None, :] for ref in queries)), where, static)
             weights = jnp.where(seen, weights, 0.0)
-        dv += _dot(weights.astype(d_out.dtype), d_out)
-        d_scores = weights * (_dot(v, d_out, trans_b=True) - delta[head, span][None, :])
-        return dk + _dot(d_scores.astype(q.dtype), q), dv
+        dv += dot(weights.astype(d_out.dtype), d_out)
+        d_scores = weights * (dot(v, d_out, trans_b=True) - delta[head, span][None, :])
+        return dk + dot(d_scores.astype(q.dtype), q), dv
 
     def over_head(head, carry):
         return _over_blocks(ranges, functools.partial(step, head), carry)
 
     dk, dv = jax.lax.fori_loop(0, query.shape[1], over_head, (jnp.zeros(k.shape, jnp.float32),) * 2)
-    _store(key_grad, dk * static.head_dim**-0.5, static)
-    _store(value_grad, dv, static)
+    store(key_grad, dk * static.head_dim**-0.5, static.head_dim)
+    store(value_grad, dv, static.head_dim)
 
 
 def _over_blocks(ranges, step, carry):
@@ -154,23 +154,24 @@ def _scale(static: Static) -> float:
     return static.head_dim**-0.5 * math.log2(math.e)
 
 
-def _dot(a: Array, b: Array, trans_b: bool = False) -> Array:
+def dot(a: Array, b: Array, trans_b: bool = False) -> Array:
     """Returns a product with float32 accumulation; float32 inputs are not rounded to tf32."""
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     return plgpu.dot(a, b, trans_b=trans_b, precision=precision)
 
 
-def _load(ref, static: Static) -> Array:
-    """Returns a block [n, width] of an array whose last axis may be narrower than the block."""
-    mask = _head_mask(static)
-    return ref[...] if mask is None else plgpu.load(ref, mask=mask, other=0.0)
+def load(ref, head_dim: int) -> Array:
+    """Returns a block [n, width] of an array whose last axis, H, may be narrower than the block."""
+    mask = _head_mask(head_dim)
+    return ref[...] if mask is None else plgpu.load(ref, mask=mask, other=0)
 
 
-def _store(ref, value: Array, static: Static) -> None:
-    plgpu.store(ref, value.astype(ref.dtype), mask=_head_mask(static))
+def store(ref, value: Array, head_dim: int) -> None:
+    """Writes a block [n, width] to an array whose last axis, H, may be narrower than the block."""
+    plgpu.store(ref, value.astype(ref.dtype), mask=_head_mask(head_dim))
 
 
-def _head_mask(static: Static) -> Array | None:
+def _head_mask(head_dim: int) -> Array | None:
     """Returns [1, width] bool: which columns of a block are numbers of the head; None for all."""
-    width = block_width(static.head_dim)
-    return None if width == static.head_dim else (jnp.arange(width) < static.head_dim)[None, :]
+    width = block_width(head_dim)
+    return None if width == head_dim else (jnp.arange(width) < head_dim)[None, :]
