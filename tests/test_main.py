@@ -84,7 +84,7 @@ def test_an_error_of_the_run_is_one_line_and_exit_code_2(tmp_path, monkeypatch, 
     monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
     monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
     with pytest.raises(SystemExit) as stopped:
-        main._main([])
+        main.run_main([])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "phi4r: the data is empty; write some.\n"
 
@@ -98,7 +98,7 @@ def test_a_run_that_was_told_to_stop_says_so_with_code_75(tmp_path, monkeypatch,
     monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
     monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
     with pytest.raises(SystemExit) as stopped:
-        main._main([])
+        main.run_main([])
     assert stopped.value.code == 75
     assert capsys.readouterr().err.startswith("phi4r: told to stop (SIGTERM): saved after step 12; ")
 
@@ -115,7 +115,7 @@ def test_a_full_disk_is_one_line_and_other_failures_keep_their_traceback(
     monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
     monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
     with pytest.raises(expected) as raised:
-        main._main([])
+        main.run_main([])
     if expected is SystemExit:
         assert raised.value.code == 2
         assert capsys.readouterr().err.startswith(f"phi4r: cannot write to {tmp_path}: the disk is full (")
@@ -130,7 +130,7 @@ def test_an_interrupted_run_does_not_look_like_a_finished_one(tmp_path, monkeypa
     monkeypatch.setattr(main, "_COORDINATOR", Flag(None))
     monkeypatch.setattr(main, "_WORKDIR", Flag(str(tmp_path)))
     with pytest.raises(SystemExit) as stopped:
-        main._main([])
+        main.run_main([])
     assert stopped.value.code == 130
 
 

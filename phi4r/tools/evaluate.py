@@ -1,4 +1,4 @@
-"""Evaluates a model folder, or any model behind an OpenAI-compatible server, on one benchmark or a whole suite.
+"""Evaluates a model folder, or a model that a server has, on one benchmark or a whole suite.
 
     phi4r evaluate --config=configs/eval_reasoning.py --workdir=runs/eval --config.model=runs/grpo/params
     phi4r evaluate --config=configs/eval_reasoning.py:suite --workdir=runs/suite --config.model=runs/grpo/params
