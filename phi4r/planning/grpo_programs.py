@@ -43,6 +43,8 @@ class GrpoPrograms(Programs):
         self.slots = self.sampler.slots(self.num_rows)
         self.pages = self.page_pool()
         self.unrolled = self.sampler.unroll.eval_shape(self.policy)
+        # The thread that judges the rollout ahead keeps the weights that drew it, for refills.
+        self.ahead = {"decoding weights": self.unrolled} if settings.pipeline else {}
         if self.parameters.has_adapter:
             self.ref_params = self.parameters.frozen[0]  # the base is the reference
         else:
@@ -168,7 +170,7 @@ class GrpoPrograms(Programs):
             params,
             batch,
             memory={**{kind: self.held[kind] for kind in kinds}, "batch": batch},
-            resident=without(self.held, *kinds),
+            resident={**without(self.held, *kinds), **self.ahead},
         )
         return self.of_parts(program)
 
@@ -185,7 +187,7 @@ class GrpoPrograms(Programs):
             old_logprobs=per_token if grpo.old_logprobs == "trainer" else None,
         )
         loss_fn = make_grpo_loss(self.model, grpo, chunk_size=self.settings.logprob_chunk)
-        resident = {"reference": self.ref_params} if "reference" in self.held else {}
+        resident = {**({"reference": self.ref_params} if "reference" in self.held else {}), **self.ahead}
         return self.of_parts(self.update("GRPO step", loss_fn, trajectories, resident, rows_in_use))
 
     def of_parts(self, program: Program) -> Program:

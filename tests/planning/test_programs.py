@@ -1,5 +1,7 @@
 """What is planned is what is run: the loops' own values go through the planned programs, with the planned layouts."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -73,6 +75,7 @@ def test_grpo_has_its_programs_and_what_they_leave_in_memory(grpo):
     # Bursts of 8 steps; a response is taken to have 35% of 48 tokens, a sequence 16 and half of them in pages.
     assert (decode.num_tokens, decode.iterations, decode.steps) == (32 * 8, 8, 8)
     assert decode.visits == (16 + 8) / 16 and decode.calls == 3
+    assert decode.page_share == 32 * (16 + 8) / (8 * 21 * 16)
     # All 16 prompts, the whole of each: nothing of it is in pages before.
     prefill = made["prefill"]
     assert prefill.arguments[4].shape == (32, 16) and (prefill.calls, prefill.iterations) == (1, 0)
@@ -81,6 +84,13 @@ def test_grpo_has_its_programs_and_what_they_leave_in_memory(grpo):
     assert set(made["unroll"].resident) == {"optimizer", "reference"}
     # Weights for decoding are whole on every device of fsdp.
     assert shard_bytes(decode.memory["decoding weights"]) == 4 * config.num_params
+
+
+def test_a_run_that_samples_ahead_keeps_the_weights_for_decoding_while_it_trains(grpo):
+    ahead = dataclasses.replace(grpo, settings=dataclasses.replace(grpo.settings, pipeline=True))
+    _, programs = make_programs(ahead, jax.devices())
+    assert set(programs["update"]().resident) == {"reference", "decoding weights"}
+    assert set(programs["reference"]().resident) == {"parameters", "optimizer", "decoding weights"}
 
 
 def test_the_planned_rollout_takes_what_the_sampler_gives_its_programs(grpo):
