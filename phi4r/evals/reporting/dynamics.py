@@ -20,7 +20,8 @@ def sft_figures(rows: Sequence[Row]) -> list[tuple[Figure, str]]:
 
     Args:
       rows: of SFT's metrics.jsonl, with `loss`, and `dev_accuracy` and `dev_length` (tokens) at the steps where the
-        model was evaluated; a curve without points is left out.
+        model was probed (`phi4r.evals.probe`), and the same of each task where there are several; a curve without
+        points is left out.
 
     Raises:
       UserError: if no row has a loss.
@@ -33,13 +34,12 @@ def sft_figures(rows: Sequence[Row]) -> list[tuple[Figure, str]]:
         )
     ]
     for key, title, label, caption in (
-        ("dev_accuracy", "Accuracy while learning to think", "", "Greedy accuracy on the development set (Figure 4)."),
-        ("dev_length", "Length of responses", "tokens", "Mean length of greedy responses on the development set."),
+        ("dev_accuracy", "Accuracy while learning to think", "", "Accuracy on the held-out tasks (Figure 4)."),
+        ("dev_length", "Length of responses", "tokens", "Mean length of responses to the held-out tasks."),
     ):
-        points = _curve(rows, key)
-        if points[0]:
-            percent = key == "dev_accuracy"
-            figures.append((curve_figure({key: points}, title=title, y_label=label, percent=percent), caption))
+        curves = {name: _curve(rows, task_key) for name, task_key in _probed(rows, key).items()}
+        if curves:
+            figures.append((curve_figure(curves, title=title, y_label=label, percent=key == "dev_accuracy"), caption))
     return figures
 
 
@@ -68,7 +68,7 @@ def grpo_figures(rows: Sequence[Row]) -> list[tuple[Figure, str]]:
             accuracies, values, steps, title=title, x_label="accuracy of the batch", y_label=label, percent_x=True
         )
 
-    accuracy = {"rollouts": "accuracy", "development set, greedy": "dev_accuracy"}
+    accuracy = {"rollouts": "accuracy", **_probed(rows, "dev_accuracy")}
     lengths = {"right answers": "length_correct", "wrong answers": "length_wrong"}
     return [
         (curves("Accuracy", accuracy, percent=True), "Share of right answers at each step."),
@@ -78,6 +78,13 @@ def grpo_figures(rows: Sequence[Row]) -> list[tuple[Figure, str]]:
         (curves("Share clipped", {"clipped": "clipped_share"}, percent=True), "Responses cut off by the token limit."),
         (curves("Entropy", {"entropy": "entropy"}, "nats a token"), "Mean entropy of the policy's next token."),
     ]
+
+
+def _probed(rows: Sequence[Row], key: str) -> dict[str, str]:
+    """Returns the curves of a figure of the probe, name -> key: of each task where there are several, else of all."""
+    keys = sorted({name for row in rows for name in row if name == key or name.startswith(f"{key}_")})
+    tasks = {name.removeprefix(f"{key}_"): name for name in keys if name != key}
+    return tasks or dict.fromkeys(["held out"] * (key in keys), key)
 
 
 def _curve(rows: Sequence[Row], key: str) -> Points:

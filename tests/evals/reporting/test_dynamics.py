@@ -25,6 +25,21 @@ def test_sft_shows_its_loss_and_the_development_set_where_it_was_measured():
     assert len(sft_figures(rows[:2])) == 1
 
 
+def test_several_probed_tasks_have_a_curve_each_in_both_stages():
+    probed = {
+        "step": 2,
+        "dev_accuracy": 0.4,
+        "dev_accuracy_maze": 0.5,
+        "dev_accuracy_aime_2024": 0.3,
+        "dev_length": 7.0,
+    }
+    accuracy = sft_figures([{"step": 1, "loss": 2.0}, probed])[1][0].axes[0]
+    assert [line.get_label() for line in accuracy.get_lines()] == ["aime_2024", "maze"]
+    assert [list(line.get_ydata()) for line in accuracy.get_lines()] == [[0.3], [0.5]]
+    rollouts, aime, maze = grpo_figures([_grpo_row(1), probed])[0][0].axes[0].get_lines()
+    assert (list(rollouts.get_ydata()), list(aime.get_ydata()), list(maze.get_ydata())) == ([0.1], [0.3], [0.5])
+
+
 def test_grpo_shows_the_six_panels_of_figure_7():
     figures = grpo_figures([_grpo_row(step) for step in range(1, 6)])
     assert _titles(figures) == [
