@@ -67,6 +67,9 @@ setuptools.setup(
             "ipython>=8",
             "transformers>=5.0",
             "peft>=0.21",
+            "fastapi>=0.115",  # this and the next two: `transformers serve`
+            "uvicorn>=0.30",
+            "accelerate>=1.1",
             "qwix>=0.1.8",
         ],
         "notebooks": ["jupyterlab>=4", "ipywidgets>=8"],

@@ -91,6 +91,56 @@ def probe(task: str, *, every: int, num_runs: int, max_response: int) -> ConfigD
     )
 
 
+# How the models of the report's comparison are decoded (section 5), and what a server of theirs takes. "thinking" says
+# whether answers show the thought; without it nothing can tell that a thought was cut off.
+EVAL_FAMILIES = {
+    "phi4_reasoning": {"decoding": {"temperature": 0.8, "top_p": 0.95, "top_k": 50}},
+    # DeepSeek-R1 and its distillations; top_p is the model card's, not in the paper.
+    "deepseek": {"decoding": {"temperature": 0.6, "top_p": 0.95, "top_k": 0}},
+    # Any other; what it takes a temperature of 1.0 for is its own.
+    "others": {"decoding": {"temperature": 1.0, "top_p": 1.0, "top_k": 0}, "thinking": False},
+    # Any other with whatever its server does by itself; the values here stand for nothing and are not sent.
+    "server_default": {
+        "decoding": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
+        "thinking": False,
+        "endpoint": {"omit": ("temperature", "top_p")},
+    },
+    # o1, o3-mini: no temperature, another name for the limit, and thoughts that nobody sees.
+    "o_series": {
+        "decoding": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
+        "thinking": False,
+        "endpoint": {"omit": ("temperature", "top_p"), "limit_field": "max_completion_tokens"},
+    },
+}
+
+
+def endpoint() -> ConfigDict:
+    """A server with the chat completions protocol; nothing of how it is asked is in the paper.
+
+    What stands here is a server on this machine: base_url and model are for the command to say.
+    """
+    return ConfigDict(
+        {
+            "base_url": "http://localhost:8000/v1",
+            "model": "phi-4-reasoning",
+            "api_key_env": "OPENAI_API_KEY",  # the variable that holds the key
+            "concurrency": 64,
+            "requests_per_minute": 0,  # no limit
+            "max_retries": 8,
+            "timeout_s": 3600.0,  # a thought of 65,536 tokens at 20 a second
+            "limit_field": "max_tokens",
+            "extra": {},
+            "omit": (),
+        }
+    )
+
+
+def judge() -> ConfigDict:
+    """A model on a server that looks at stored responses, greedily."""
+    decoding = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "max_tokens": 4096}  # not in the paper
+    return ConfigDict({"endpoint": endpoint(), "decoding": decoding})
+
+
 # What the published objectives change of section 4's; none but the first has a penalty or a bonus.
 _PLAIN = {"kl_beta": 0.0, "entropy_gamma": 0.0}
 GRPO_PRESETS = {

@@ -5,6 +5,7 @@ what rules have found.
 """
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -86,6 +87,7 @@ class Judgement:
     Attributes:
       id: of the problem.
       run: of the response.
+      response: hash of the text that was judged (`response_hash`).
       game: 0, or 1 for the second game of a pair, with the sides swapped.
       text: the reply.
       verdict: what was read from it; None where it could not be read.
@@ -93,6 +95,7 @@ class Judgement:
 
     id: str
     run: int
+    response: str
     game: int
     text: str
     verdict: str | None
@@ -120,6 +123,11 @@ class Judge:
 def solution_of(response: Response) -> str:
     """Returns what follows the thought."""
     return response.text.rpartition(END_OF_THOUGHT)[2].strip()
+
+
+def response_hash(response: Response) -> str:
+    """Returns what tells the answer to a problem from another one in its place, asked for again."""
+    return hashlib.sha256(response.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _user(text: str) -> list[Message]:
@@ -178,7 +186,7 @@ def _pairwise_figures(responses: Sequence[Response], judgements: Sequence[Judgem
             points.setdefault(response.id, []).extend([(0.0, 1)] * PAIRWISE.num_games)
     sums = np.array([[sum(p * w for p, w in games), sum(w for _, w in games)] for games in points.values()])
     if not sums.size:
-        return {"judged": 0.0, "unreadable": float(len(judgements))}
+        return {"judged": float(len(judgements)), "unreadable": float(len(judgements))}
     draws = np.random.default_rng(0).multinomial(len(sums), [1 / len(sums)] * len(sums), size=_NUM_RESAMPLES) @ sums
     low, high = np.quantile(draws[:, 0] / draws[:, 1], [0.05, 0.95])
     total = sums.sum(axis=0)

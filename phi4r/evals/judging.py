@@ -11,13 +11,14 @@ another model in another folder, without asking the judged model again:
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phi4r.data.records import Problem, write_json
 from phi4r.errors import UserError
 from phi4r.evals.decoding import DecodingSettings
-from phi4r.evals.judges import JUDGES, Judgement, ask_extraction
+from phi4r.evals.judges import JUDGES, Judgement, ask_extraction, response_hash, solution_of
 from phi4r.evals.record_log import RecordLog
 from phi4r.evals.responses import Response
 from phi4r.evals.tasks import Task
@@ -25,8 +26,11 @@ from phi4r.metrics.progress import Progress
 from phi4r.sampling.endpoint import EndpointGenerator, EndpointSettings
 from phi4r.sampling.generator import Completion, Generator
 from phi4r.settings import first_difference
+from phi4r.verifiers.answers import END_OF_THOUGHT
 from phi4r.verifiers.pool import DEADLINE_S, VerifierPool
 
+# An answer that is in a form which the rules look for already: announced, boxed, in tags, or several lines.
+_FORMED = re.compile(r"\n|boxed|answer\s*:|</\w", re.IGNORECASE)
 _GREEDY = DecodingSettings(temperature=0.0, top_p=1.0, top_k=0, max_tokens=4096)
 
 
@@ -52,6 +56,7 @@ class JudgeSettings:
             "base_url": self.endpoint.base_url,
             "model": self.endpoint.model,
             "extra": self.endpoint.extra,
+            "omit": self.endpoint.omit,
             "decoding": dataclasses.asdict(self.decoding),
         }
 
@@ -62,6 +67,7 @@ class Extraction:
 
     id: str
     run: int
+    response: str  # hash of the text that was read
     text: str  # the reply
     correct: bool
     status: str
@@ -88,20 +94,21 @@ def judge_responses(
       UserError: if the folder holds judgements of another judge, or the generator gives up; what was judged is kept.
     """
     judge, workdir = JUDGES[task.judge], pathlib.Path(workdir)
-    _settle(workdir / "judge.json", protocol)
     log = RecordLog(workdir / "judgements.jsonl", Judgement)
-    wanted = {(response.id, response.run): response for response in responses if judge.wants(response)}
-    judged = {(judgement.id, judgement.run, judgement.game) for judgement in log.records}
-    asked = [(*cell, game) for cell in wanted for game in range(judge.num_games) if (*cell, game) not in judged]
+    _settle(workdir / "judge.json", protocol, log)
+    responses = _without_open_thoughts(task, responses)
+    wanted = {_key(response): response for response in responses if judge.wants(response)}
+    judged = {(*_judged(judgement), judgement.game) for judgement in log.records}
+    asked = [(key, game) for key in wanted for game in range(judge.num_games) if (*key, game) not in judged]
     problems = {problem.id: problem for problem in task.problems}
 
     def keep(row: int, reply: Completion) -> None:
-        item, run, game = asked[row]
-        log.append([Judgement(item, run, game, reply.text, judge.read(reply.text))])
+        key, game = asked[row]
+        log.append([Judgement(*key, game, reply.text, judge.read(reply.text))])
 
-    conversations = [judge.ask(problems[item], wanted[item, run], game) for item, run, game in asked]
+    conversations = [judge.ask(problems[key[0]], wanted[key], game) for key, game in asked]
     _ask(generator, conversations, f"judge {task.name}", keep)
-    return judge.figures(responses, [judgement for judgement in log.records if (judgement.id, judgement.run) in wanted])
+    return judge.figures(responses, [judgement for judgement in log.records if _judged(judgement) in wanted])
 
 
 def extract_answers(
@@ -127,11 +134,11 @@ def extract_answers(
       UserError: as `judge_responses`.
     """
     workdir = pathlib.Path(workdir)
-    _settle(workdir / "extraction.json", protocol)
     log = RecordLog(workdir / "extractions.jsonl", Extraction)
-    done = {(extraction.id, extraction.run) for extraction in log.records}
-    wanted = [response for response in responses if response.status == "no_answer" and response.finish_reason == "stop"]
-    asked = [response for response in wanted if (response.id, response.run) not in done]
+    _settle(workdir / "extraction.json", protocol, log)
+    done = {_judged(extraction) for extraction in log.records}
+    wanted = [response for response in _without_open_thoughts(task, responses) if _may_hide_an_answer(response)]
+    asked = [response for response in wanted if _key(response) not in done]
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems}
     with VerifierPool(deadline_s=deadline_s) as pool:
 
@@ -139,12 +146,12 @@ def extract_answers(
             response = asked[row]
             answer = f"<think></think>{_as_final(reply.text)}"
             verdict = pool.submit(task.verifier, answer, problems[response.id].answer).result()
-            log.append([Extraction(response.id, response.run, reply.text, verdict.correct, verdict.status)])
+            log.append([Extraction(*_key(response), reply.text, verdict.correct, verdict.status)])
 
         conversations = [ask_extraction(problems[response.id], response) for response in asked]
         _ask(generator, conversations, f"extract {task.name}", keep)
-    cells = {(response.id, response.run) for response in wanted}
-    found = [extraction for extraction in log.records if (extraction.id, extraction.run) in cells]
+    keys = {_key(response) for response in wanted}
+    found = [extraction for extraction in log.records if _judged(extraction) in keys]
     right, more = sum(response.correct for response in responses), sum(extraction.correct for extraction in found)
     return {
         "accuracy": (right + more) / len(responses),
@@ -154,12 +161,34 @@ def extract_answers(
     }
 
 
+def _key(response: Response) -> tuple[str, int, str]:
+    """Returns what a judgement of this response is known by."""
+    return response.id, response.run, response_hash(response)
+
+
+def _judged(record: Judgement | Extraction) -> tuple[str, int, str]:
+    return record.id, record.run, record.response
+
+
+def _without_open_thoughts(task: Task, responses: Sequence[Response]) -> list[Response]:
+    """Returns the responses with no text where a thought was not closed: there is no solution to be shown."""
+    thinking = getattr(task.verifier, "thinking", False)
+    return [
+        dataclasses.replace(response, text="") if thinking and END_OF_THOUGHT not in response.text else response
+        for response in responses
+    ]
+
+
+def _may_hide_an_answer(response: Response) -> bool:
+    return response.status == "no_answer" and response.finish_reason == "stop" and bool(solution_of(response))
+
+
 def _as_final(reply: str) -> str:
     r"""Returns an extracted answer in a form in which the rules look for one; \boxed{} where it is a bare line."""
     text = reply.strip()
-    if not text or text.upper() == "NONE":
+    if not text or text.upper().rstrip(".") == "NONE":
         return ""
-    return text if "\n" in text or "boxed" in text or ":" in text or "<" in text else f"\\boxed{{{text}}}"
+    return text if _FORMED.search(text) else f"\\boxed{{{text}}}"
 
 
 def _ask(generator: Generator, conversations: list, stage: str, keep) -> None:
@@ -178,10 +207,12 @@ def _ask(generator: Generator, conversations: list, stage: str, keep) -> None:
         generator(conversations, seed=0, on_completion=take)
 
 
-def _settle(path: pathlib.Path, protocol: Mapping[str, Any]) -> None:
-    """Writes the protocol of a judge, or checks that the one at `path` is the same."""
+def _settle(path: pathlib.Path, protocol: Mapping[str, Any], log: RecordLog) -> None:
+    """Writes the protocol of a judge, or checks that the one at `path`, by which `log` was made, is the same."""
     protocol = json.loads(json.dumps(protocol))
     if not path.exists():
+        if log.records:
+            raise UserError(f"{log.path} has lines, but there is no {path.name} beside it; delete it.")
         write_json(path, protocol)
         return
     try:

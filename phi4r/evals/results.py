@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from typing import Any
 
+from phi4r.data.records import Problem
 from phi4r.evals.benchmarks.table import BENCHMARKS
 from phi4r.evals.runner import EvalResult
 from phi4r.evals.scores import Scores
@@ -57,8 +58,7 @@ def _summary(result: EvalResult, task: Task) -> dict[str, float]:
     """Returns the benchmark's own figures, and the means of what its verifier measured besides right and wrong."""
     benchmark = BENCHMARKS.get(task.benchmark)
     if benchmark is not None and benchmark.summary is not None:
-        groups = {problem.id: {key: problem.meta.get(key) for key in task.groups} for problem in task.problems}
-        return benchmark.summary(result.responses, groups)
+        return benchmark.summary(result.responses, {problem.id: _facts(problem, task) for problem in task.problems})
     measured = collections.defaultdict(list)
     for response in result.responses:
         for name, value in response.parts.items():
@@ -66,10 +66,15 @@ def _summary(result: EvalResult, task: Task) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in measured.items()}
 
 
+def _facts(problem: Problem, task: Task) -> dict[str, Any]:
+    """Returns all that is known of a problem; None for a group that it is not in."""
+    return {**dict.fromkeys(task.groups), **problem.meta}
+
+
 def _num_unjudged(result: EvalResult) -> int:
-    """Counts the responses whose judge was stopped or broke down."""
+    """Counts the responses that no rule can judge, or whose judge was stopped or broke down."""
     statuses = collections.Counter(response.status for response in result.responses)
-    return statuses["timeout"] + statuses["error"]
+    return statuses["timeout"] + statuses["error"] + statuses["unjudged"]
 
 
 def _accuracy_text(scores: Scores) -> str:

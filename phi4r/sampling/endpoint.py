@@ -32,12 +32,12 @@ class EndpointSettings:
       model: name under which the server knows the model.
       api_key_env: environment variable that holds the key; a server without keys needs none.
       concurrency: requests that run side by side.
-      requests_per_minute: most requests started in a minute, 0 for no limit.
+      requests_per_minute: most attempts started in a minute, repeated ones included; 0 for no limit.
       max_retries: attempts after the first one, for what may pass.
       timeout_s: seconds that one attempt may take; long thoughts take long.
       limit_field: name of the token limit in a request; some servers take only the newer one.
       extra: further fields of every request, as {"reasoning_effort": "high"}.
-      omit: fields that the server refuses, as ("temperature", "top_p", "seed").
+      omit: fields that the server refuses, as ("temperature", "top_p", "top_k", "seed").
     """
 
     base_url: str
@@ -133,6 +133,7 @@ class EndpointGenerator:
                 try:
                     arrived.put((row, self._ask(client, requests[row])))
                 except BaseException as error:  # raised again by the thread that waits
+                    stopped.set()
                     arrived.put((row, error))
 
         completions: dict[int, Completion] = {}
@@ -148,7 +149,6 @@ class EndpointGenerator:
                     row, answer = arrived.get()
                     if isinstance(answer, BaseException):
                         failure = failure or answer
-                        stopped.set()
                     else:
                         completions[row] = answer
                         if on_completion is not None:
@@ -163,25 +163,26 @@ class EndpointGenerator:
         """Sends one request, again and again if need be."""
         import openai
 
-        self._pace.wait()
         try:
             reply = client.chat.completions.create(**self._fields, **request)
-            if getattr(reply, "choices", None):
-                return _completion(reply)
-            what = "sent what is no chat completion; is base_url right? It mostly ends with /v1"
+            completion = _completion(reply)
+            if completion is not None:
+                return completion
+            what = _not_a_completion(reply)
         except openai.APIStatusError as error:
             code = error.body.get("code") if isinstance(error.body, dict) else None
             if error.status_code in (400, 413, 422) and code in _REFUSALS:
                 return Completion("", 0, "refused")
-            what = f"answers {error.status_code}: {' '.join(str(error.message).split())[:300]}"
+            said = _one_line(error.message).removeprefix(f"Error code: {error.status_code}").removeprefix(" - ")
+            what = f"answers {error.status_code}: {said or 'without a reason'}"
             if error.status_code == 401:
                 what += f" (the key is read from the environment variable {self._settings.api_key_env})"
         except openai.APITimeoutError:
             what = f"gave no answer within {self._settings.timeout_s:g} s"
         except openai.APIConnectionError as error:
-            what = f"cannot be reached: {' '.join(str(error.__cause__ or error).split())[:300]}"
-        except openai.APIError as error:
-            what = f"sent what is no chat completion: {' '.join(str(error).split())[:300]}"
+            what = f"cannot be reached: {_one_line(error.__cause__ or error)}"
+        except (openai.APIError, ValueError) as error:  # a ValueError for a body that is no JSON
+            what = f"sent what is no chat completion: {_one_line(error)}"
         raise UserError(
             f"the endpoint {self._settings.base_url} {what}. Finished answers are kept: mend it and start the same "
             "command again."
@@ -197,11 +198,13 @@ class EndpointGenerator:
             api_key=os.environ.get(settings.api_key_env) or "none",
             max_retries=settings.max_retries,
             timeout=settings.timeout_s,
+            # Before every attempt: the pace is kept by those that the client makes by itself, too.
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [lambda _: self._pace.wait()]}),
         )
 
 
 class _Pace:
-    """Spreads the starts of requests so that no minute has more of them than allowed."""
+    """Spreads the starts of attempts so that no minute has more of them than allowed."""
 
     def __init__(self, requests_per_minute: int):
         self._interval_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
@@ -231,9 +234,9 @@ def _request_fields(settings: EndpointSettings, sampling: SamplingParams, stop: 
         extra["top_k"] = int(sampling.top_k)
     if sampling.min_p:
         extra["min_p"] = float(sampling.min_p)
-    if extra:
-        fields["extra_body"] = extra
-    return {name: value for name, value in fields.items() if name not in settings.omit}
+    sent = {name: value for name, value in fields.items() if name not in settings.omit}
+    apart = {name: value for name, value in extra.items() if name not in settings.omit}
+    return {**sent, "extra_body": apart} if apart else sent
 
 
 def _request_seed(seed: int, prompt_id: int, sample: int) -> int:
@@ -241,14 +244,37 @@ def _request_seed(seed: int, prompt_id: int, sample: int) -> int:
     return int(np.random.SeedSequence([seed, prompt_id, sample]).generate_state(1)[0]) % 2**31
 
 
-def _completion(reply) -> Completion:
-    """Reads a reply; a thought that the server holds apart is put back between its tags."""
-    choice = reply.choices[0]
-    text = choice.message.content or ""
-    apart = choice.message.model_extra or {}
+def _completion(reply) -> Completion | None:
+    """Reads a reply, or returns None where it is not one; a thought that the server holds apart gets its tags back."""
+    choices = getattr(reply, "choices", None)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = getattr(choice, "message", None)
+    text = _text(getattr(message, "content", None))
+    if message is None or text is None:
+        return None
+    apart = message.model_extra or {}
     thought = apart.get("reasoning_content") or apart.get("reasoning")
     if isinstance(thought, str) and thought and "</think>" not in text:
         closed = "</think>" if text or choice.finish_reason != "length" else ""
         text = f"<think>{thought}{closed}{text}"
     reason = {"length": "length", "content_filter": "refused"}.get(choice.finish_reason, "stop")
-    return Completion(text, reply.usage.completion_tokens if reply.usage else 0, reason)
+    return Completion(text, getattr(reply.usage, "completion_tokens", None) or 0, reason)
+
+
+def _text(content: Any) -> str | None:
+    """Returns the text of a message, which some servers send in parts; None for what is no text."""
+    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+        content = "".join(str(part["text"]) for part in content if part.get("text"))
+    return "" if content is None else content if isinstance(content, str) else None
+
+
+def _not_a_completion(reply) -> str:
+    """Says what is wrong with a reply; some servers report their failures under the status of a success."""
+    error = (getattr(reply, "model_extra", None) or {}).get("error")
+    if error:
+        return f"answers with an error: {_one_line(error.get('message') if isinstance(error, dict) else error)}"
+    return "sent what is no chat completion; is base_url right? It mostly ends with /v1"
+
+
+def _one_line(text: Any) -> str:
+    return " ".join(str(text).split())[:300].rstrip(".")

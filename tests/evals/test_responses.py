@@ -78,6 +78,24 @@ def test_a_right_answer_and_a_wrong_one_of_equal_text_are_two_classes():
     assert row[0] != row[1]
 
 
+@pytest.mark.parametrize(
+    "answers, same",
+    [
+        (("1/2", "0.5"), True),
+        ((r"\frac12", r"50\%"), True),
+        (("x+1", "x + 1"), True),
+        (("1,234", "1234"), True),
+        (("x+1", "1+x"), False),  # needs algebra
+        (("1/3", "0.333333"), False),
+        (("A", "B"), False),
+    ],
+)
+def test_wrong_answers_vote_together_where_their_numbers_or_normal_forms_are_equal(answers, same):
+    wrong = [_response("a", run, correct=False, answer=answer) for run, answer in enumerate(answers)]
+    (row,) = response_table(wrong).classes
+    assert (row[0] == row[1]) == same
+
+
 def test_equal_wrong_answers_outvote_a_right_one():
     wrong = [_response("a", run, correct=False, answer="7") for run in range(2)]
     scores = response_table([*wrong, _response("a", 2)]).scores()

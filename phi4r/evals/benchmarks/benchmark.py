@@ -11,7 +11,7 @@ from phi4r.verifiers.verdict import Verifier
 # (row, "file:line") -> the problem; None for a row that this benchmark leaves out. UserError for a malformed row.
 ReadRow = Callable[[Mapping[str, Any], str], Problem | None]
 
-# (all responses, problem id -> its `groups`) -> figures of the benchmark's own, by name.
+# (all responses, problem id -> its `meta`) -> figures of the benchmark's own, by name.
 Summary = Callable[[Sequence[Response], Mapping[str, Mapping[str, Any]]], dict[str, float]]
 
 

@@ -1,10 +1,12 @@
-"""Omni-MATH (arXiv 2410.07985): problems of olympiads; here those whose answers a rule can judge.
+"""Omni-MATH (arXiv 2410.07985): problems of olympiads; those whose answers a rule can judge, and all of them.
 
 The authors chose 2821 of the 4428 problems by hand, after models had answered them, for answers that are "sufficiently
 simple and clear" (Omni-MATH-Rule); no field marks them. That file is read whole. Of the full file of the Hub a row
 counts if its reference is short and is no prose: close to their choice and a little larger, so quote which was used.
+`omni_math_full` asks all 4428; there a language model judges what the rules did not find right (`judge`).
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -28,13 +30,17 @@ def rule_checkable(answer: str) -> bool:
     return all(0 < len(form) <= _MAX_ANSWER_LENGTH and not _PROSE.search(_COMMAND.sub(" ", form)) for form in forms)
 
 
-def _read(row: Mapping[str, Any], where: str) -> Problem | None:
+def _read_checkable(row: Mapping[str, Any], where: str) -> Problem | None:
+    """Returns the problem of a row; None where no rule can judge answers to it."""
+    problem = _read(row, where)
+    return problem if rule_checkable(problem.answer) else None
+
+
+def _read(row: Mapping[str, Any], where: str) -> Problem:
     problem = text_of(row, ("problem",), where)
     answer = first_of(row, ("answer",), where)
-    if not isinstance(answer, str):
-        raise UserError(f"{where}: 'answer' must be text, not {type(answer).__name__}.")
-    if not rule_checkable(answer):
-        return None
+    if not isinstance(answer, str) or not answer.strip():
+        raise UserError(f"{where}: 'answer' must be text that says something, not {answer!r}.")
     difficulty = first_of(row, ("difficulty",), where)
     if isinstance(difficulty, bool) or not isinstance(difficulty, int | float) or not 0 <= difficulty <= 10:
         raise UserError(f"{where}: 'difficulty' must be a number from 0 to 10, not {difficulty!r}.")
@@ -61,8 +67,11 @@ OMNI_MATH = Benchmark(
     hub="KbsdJames/Omni-MATH",
     files="test.jsonl",
     licence="Apache-2.0",
-    read=_read,
+    read=_read_checkable,
     make_verifier=lambda thinking: MathVerifier(thinking=thinking),
     groups=("domain", "difficulty"),
     num_items=2821,
+)
+OMNI_MATH_FULL = dataclasses.replace(
+    OMNI_MATH, name="omni_math_full", title="Omni-MATH", read=_read, num_items=4428, judge="equivalence"
 )

@@ -16,7 +16,7 @@ from phi4r.evals.benchmarks.kitab import KITAB_ONE, KITAB_TWO
 from phi4r.evals.benchmarks.livecodebench import LIVECODEBENCH
 from phi4r.evals.benchmarks.math_sets import GSM8K, MATH_500, OLYMMATH
 from phi4r.evals.benchmarks.mmlu_pro import MMLU_PRO
-from phi4r.evals.benchmarks.omni_math import OMNI_MATH
+from phi4r.evals.benchmarks.omni_math import OMNI_MATH, OMNI_MATH_FULL
 from phi4r.evals.benchmarks.toxigen import TOXIGEN
 from phi4r.evals.benchmarks.vision_language import MAZE_HUB, SPATIAL_MAP_HUB
 
@@ -26,6 +26,7 @@ _ALL: tuple[Benchmark, ...] = (
     AIME_1983_2024,
     HMMT_FEB_2025,
     OMNI_MATH,
+    OMNI_MATH_FULL,
     MATH_500,
     GSM8K,
     OLYMMATH,

@@ -4,7 +4,7 @@ import pytest
 
 from phi4r.errors import UserError
 from phi4r.evals.benchmarks.loading import load_benchmark
-from phi4r.evals.benchmarks.omni_math import OMNI_MATH, rule_checkable
+from phi4r.evals.benchmarks.omni_math import OMNI_MATH, OMNI_MATH_FULL, rule_checkable
 
 ROW = {
     "domain": ["Mathematics -> Algebra -> Intermediate Algebra -> Inequalities", "Mathematics -> Number Theory"],
@@ -39,7 +39,6 @@ def test_the_domain_is_the_field_of_mathematics(domain, expected):
         (r"f(x) = 2x \text{ or } f(x) = 0", True),
         (r"The smallest possible value of \(a_{10}\) is \(248\).", True),
         (r"\frac{5055}{2^{15}", True),
-        ("", False),
         (r"f(x, y) = C \text{ for some constant } C \in [0, 1]", False),
         ("All primes that divide the number of vertices", False),
         ("x" * 151, False),
@@ -48,6 +47,7 @@ def test_the_domain_is_the_field_of_mathematics(domain, expected):
 def test_references_that_a_rule_can_judge_are_short_and_no_prose(answer, checkable):
     assert rule_checkable(answer) is checkable
     assert (OMNI_MATH.read({**ROW, "answer": answer}, "f:1") is not None) is checkable
+    assert OMNI_MATH_FULL.read({**ROW, "answer": answer}, "f:1").answer == answer
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,17 @@ def test_references_that_a_rule_can_judge_are_short_and_no_prose(answer, checkab
         {"difficulty": True},
         {"answer": 5},
         {"answer": None},
+        {"answer": ""},
         {"problem": ""},
     ],
 )
 def test_malformed_rows_are_refused(change):
     with pytest.raises(UserError, match="f:1"):
         OMNI_MATH.read({**ROW, **change}, "f:1")
+
+
+def test_a_judge_looks_at_what_the_rules_did_not_find_right_in_the_full_set_alone():
+    assert (OMNI_MATH.judge, OMNI_MATH_FULL.judge) == ("", "equivalence")
 
 
 def test_the_published_subset_is_read_whole(shared_data):
