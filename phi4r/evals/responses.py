@@ -4,6 +4,7 @@ One JSON object a line, in the order in which they were judged (`phi4r.evals.rec
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Hashable, Sequence
 
@@ -12,6 +13,8 @@ import numpy as np
 from phi4r.errors import UserError
 from phi4r.evals.record_log import read_records
 from phi4r.evals.scores import Scores, summarise_scores
+from phi4r.verifiers.algebra.exact_numbers import exact_number
+from phi4r.verifiers.algebra.normal_form import normal_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +71,11 @@ def read_responses(path: str | os.PathLike) -> list[Response]:
 
 
 def response_table(responses: Sequence[Response]) -> ResponseTable:
-    """Arranges responses by item, in the order of ids, and run: tables over the same items have the same rows.
+    r"""Arranges responses by item, in the order of ids, and run: tables over the same items have the same rows.
 
-    Right answers of an item are one class, whatever their form, since all are equivalent to the reference; wrong ones
-    are told apart by their extracted text.
+    Right answers of an item are one class, whatever their form, since all are equivalent to the reference. Wrong ones
+    are one where their exact numbers or their normal forms are equal (`1/2`, `0.5` and `\frac12`; `x+1` and `x + 1`);
+    the algebra that shows `x+1` and `1+x` equal is not done, as it has no bound on its time.
 
     Raises:
       UserError: if an item lacks a run that another has, or has one twice.
@@ -105,4 +109,14 @@ def summarise(path: str | os.PathLike) -> Scores:
 def _answer_class(response: Response) -> tuple[bool, str | None] | None:
     if response.correct:
         return True, None
-    return None if response.answer is None else (False, response.answer)
+    return None if response.answer is None else (False, _wrong_class(response.answer))
+
+
+@functools.lru_cache(1 << 16)
+def _wrong_class(answer: str) -> str:
+    """Returns the same text for answers that are equal as exact numbers, or in normal form."""
+    normal = normal_form(answer)
+    number = exact_number(normal)
+    if number is None:
+        return normal or answer
+    return str(number.value / 100 if number.percent else number.value)

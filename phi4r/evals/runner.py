@@ -3,7 +3,8 @@
 WORKDIR holds three files. `responses.jsonl` has every response with its verdict; it grows by one line as soon as a
 response is judged, and a run that is started again asks only for what is missing. `protocol.json` says how the answers
 were made (decoding, seed, problems, template, versions), because a score without its protocol cannot be repeated.
-`items.jsonl` has the groups of every problem that results are broken down by.
+`items.jsonl` has the groups of every problem that results are broken down by, and what a benchmark's own figures need
+of it (the standings of a contest).
 """
 
 import concurrent.futures
@@ -18,6 +19,7 @@ from typing import Any
 import phi4r
 from phi4r.data.records import Problem, write_json, write_jsonl
 from phi4r.errors import UserError
+from phi4r.evals.benchmarks.table import BENCHMARKS
 from phi4r.evals.decoding import DecodingSettings
 from phi4r.evals.record_log import RecordLog
 from phi4r.evals.responses import Response, response_table
@@ -222,14 +224,20 @@ def _protocol(
     return json.loads(json.dumps(protocol))
 
 
+def _item(problem: Problem, task: Task) -> dict[str, Any]:
+    """Returns what is stored of a problem: its groups, and all of its meta where the benchmark's own figures need it."""
+    item = {"id": problem.id, "groups": {key: problem.meta.get(key) for key in task.groups}}
+    benchmark = BENCHMARKS.get(task.benchmark)
+    return item if benchmark is None or benchmark.summary is None else {**item, "meta": problem.meta}
+
+
 def _settle_protocol(workdir: pathlib.Path, task: Task, protocol: dict[str, Any]) -> None:
     """Writes protocol.json and items.jsonl, or checks that the protocol in `workdir` is the same."""
     path = workdir / PROTOCOL_FILE
     if not path.exists():
         if (workdir / RESPONSES_FILE).exists():
             raise UserError(f"{workdir} has responses but no {PROTOCOL_FILE}; use another --workdir.")
-        items = ({"id": p.id, "groups": {key: p.meta.get(key) for key in task.groups}} for p in task.problems)
-        write_jsonl(workdir / ITEMS_FILE, items)
+        write_jsonl(workdir / ITEMS_FILE, (_item(problem, task) for problem in task.problems))
         write_json(path, protocol)
         return
     try:

@@ -138,6 +138,13 @@ def test_items_carry_the_groups_that_results_are_broken_down_by(run, tmp_path):
     assert rows == [{"id": "p0", "groups": {"year": 2000}}, {"id": "p1", "groups": {"year": 2001}}]
 
 
+def test_items_carry_all_that_the_figures_of_a_benchmark_are_computed_from(run, tmp_path):
+    contest = {"contest": "1", "points": 500.0, "standings": [[1500.0, 400.0, 0.0]]}
+    run(Recorded(), _task(problems=(Problem("1-A", "1", "1", contest),), groups=("contest",), benchmark="codeforces"))
+    (row,) = [json.loads(line) for line in (tmp_path / "eval" / ITEMS_FILE).read_text().splitlines()]
+    assert row == {"id": "1-A", "groups": {"contest": "1"}, "meta": contest}
+
+
 def test_the_seed_decides_the_answers(tmp_path):
     def texts(seed, folder):
         result = evaluate(Recorded(), _task(), workdir=tmp_path / folder, decoding=DECODING, num_runs=3, seed=seed)

@@ -2,7 +2,8 @@
 
     DIR/TASK/responses.jsonl    every judged response (`phi4r.evals.responses`)
     DIR/TASK/protocol.json      how they were made
-    DIR/TASK/items.jsonl        {"id", "groups": {"year": 2024, ...}}, a line an item
+    DIR/TASK/items.jsonl        {"id", "groups": {"year": 2024, ...}}, a line an item; maybe with "meta", what else the
+                                figures of a benchmark's own need (the standings of a contest)
     DIR/TASK/results.json       figures of a judge or of an extraction by a model, kept apart
     DIR/metrics.jsonl           curves, where DIR is the workdir of a training run
 
@@ -19,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from phi4r.errors import UserError
+from phi4r.evals.benchmarks.codeforces import CODEFORCES
+from phi4r.evals.benchmarks.table import BENCHMARKS
 from phi4r.evals.reporting.stored import read_object, read_rows, stored_response
 from phi4r.evals.responses import Response, ResponseTable, response_table
 from phi4r.evals.runner import ITEMS_FILE, PROTOCOL_FILE, RESPONSES_FILE, RESULTS_FILE
@@ -26,6 +29,7 @@ from phi4r.evals.scores import Scores
 from phi4r.metrics.writer import FILE_NAME as METRICS_FILE
 
 NUM_EXAMPLES = 8  # items whose first response is kept with its text
+_MAX_QUOTED = 300  # characters of another program's message
 APART = ("judge", "extraction")  # sections of results.json
 
 
@@ -39,7 +43,8 @@ class Evaluation:
       table: the responses as arrays.
       groups: key -> for each of the N items the values it has; an item may belong to several groups of a key, or none.
       statuses: how often verification ended in which way.
-      summary: figures of the benchmark's own, as an Elo rating, from results.json: of the runs that were finished then.
+      summary: figures of the benchmark's own, as an Elo rating, from the responses that count; where these do not say
+        enough, from results.json, of the runs that were finished then.
       apart: section ("judge", "extraction") -> name -> figure, from results.json.
       examples: item -> the response of the first run, with its text, for a few items.
     """
@@ -104,6 +109,9 @@ def read_models(folders: Sequence[str]) -> list[Model]:
     labels = _labels(named)
     repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
+        of_label = {folder.resolve() for label, (_, folder) in zip(labels, named, strict=True) if label == repeated[0]}
+        if len(of_label) == 1:
+            raise UserError(f"{of_label.pop()} is given twice; give every folder once.")
         raise UserError(f"two folders are called {repeated[0]!r}; name them with LABEL=DIR.")
     return [_read_model(label, folder) for label, (_, folder) in zip(labels, named, strict=True)]
 
@@ -169,9 +177,9 @@ def _read_model(label: str, folder: pathlib.Path) -> Model:
             evaluation = _told_apart(evaluation, str(path.relative_to(folder)))
         evaluations[evaluation.name] = evaluation
     rows = read_rows(folder / METRICS_FILE, label, notes) if (folder / METRICS_FILE).is_file() else ()
-    metrics = [_figures(row) for row in rows if isinstance(row.get("step"), int)]
+    metrics = [_figures(row) for _, row in rows if isinstance(row.get("step"), int)]
     if not evaluations and not metrics:
-        why = notes[0] if found else f"there is neither {PROTOCOL_FILE} nor {METRICS_FILE}"
+        why = notes[0].rstrip(".") if found else f"there is neither {PROTOCOL_FILE} nor {METRICS_FILE}"
         raise UserError(f"{folder} has no evaluation to report: {why}; run `phi4r evaluate` into it first.")
     return Model(label, evaluations, metrics, tuple(notes))
 
@@ -195,7 +203,7 @@ def _read_evaluation(path: pathlib.Path, label: str, notes: list[str]) -> Evalua
     protocol = read_object(path / PROTOCOL_FILE, label, notes)
     name = _text(protocol.get("task")) or path.name
     where = f"{label}, {name}"
-    groups = _read_groups(path / ITEMS_FILE, where, notes)
+    groups, metas = _read_items(path / ITEMS_FILE, where, notes)
     cells, examples = _read_cells(path / RESPONSES_FILE, list(groups), where, notes)
     num_items = max(_count(protocol.get("num_items")), len({item for item, _ in cells}))
     items, runs = complete_part(cells, num_items)
@@ -205,33 +213,76 @@ def _read_evaluation(path: pathlib.Path, label: str, notes: list[str]) -> Evalua
     left_out = len(cells) - len(items) * len(runs)
     if left_out or len(items) < num_items:  # of an evaluation that is still running, say
         counted = f"{len(items)} of {num_items} items in {len(runs)} run{'s' * (len(runs) > 1)}"
-        notes.append(f"{where}: not finished; {counted} count, {left_out} other responses are left out.")
-    rows = [dataclasses.replace(cells[item, run], run=k) for item in items for k, run in enumerate(runs)]
+        others = f"{left_out} other response{'s are' if left_out != 1 else ' is'} left out"
+        notes.append(f"{where}: not finished; {counted} count, {others}.")
+    rows = [
+        cells[item, run] if run == k else dataclasses.replace(cells[item, run], run=k)
+        for item in items
+        for k, run in enumerate(runs)
+    ]
     table = response_table(rows)
     statuses = Counter(row.status for row in rows)
     if statuses["unjudged"]:
         notes.append(f"{where}: {statuses['unjudged']} of {len(rows)} responses can only be judged by a model.")
     results = read_object(path / RESULTS_FILE, where, notes) if (path / RESULTS_FILE).is_file() else {}
+    notes += _caveats(rows, protocol, results, where)
     return Evaluation(
         name=name,
         protocol=protocol,
         table=table,
         groups=_groups_by_key(groups, table.ids, protocol.get("groups")),
         statuses=statuses,
-        summary=_figures(results.get("summary")),
+        summary=_summary(_text(protocol.get("benchmark")), rows, metas) or _figures(results.get("summary")),
         apart={section: figures for section in APART if (figures := _figures(results.get(section)))},
         examples=examples,
     )
 
 
-def _read_groups(path: pathlib.Path, where: str, notes: list[str]) -> dict[str, Mapping[str, Any]]:
-    """Reads what results are broken down by, for every item in the order of the task."""
-    rows = read_rows(path, where, notes) if path.is_file() else ()
-    return {
-        row["id"]: row["groups"]
-        for row in rows
-        if isinstance(row.get("id"), str) and isinstance(row.get("groups"), dict)
-    }
+def _read_items(
+    path: pathlib.Path, where: str, notes: list[str]
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+    """Reads what results are broken down by, for every item in the order of the task, and what else is known of it."""
+    groups, metas = {}, {}
+    for _, row in read_rows(path, where, notes) if path.is_file() else ():
+        if isinstance(row.get("id"), str) and isinstance(row.get("groups"), dict):
+            meta = row.get("meta")
+            groups[row["id"]] = row["groups"]
+            metas[row["id"]] = {**row["groups"], **(meta if isinstance(meta, dict) else {})}
+    return groups, metas
+
+
+def _summary(benchmark: str, rows: Sequence[Response], metas: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the figures of a benchmark's own, or else the means of what its verifier measured besides the verdict.
+
+    Nothing where a figure needs more than is stored: an Elo rating needs the standings of the contests.
+    """
+    known = BENCHMARKS.get(benchmark)
+    if known is not None and known.summary is not None:
+        if benchmark == CODEFORCES.name and not any(meta.get("standings") for meta in metas.values()):
+            return {}
+        try:
+            return _figures(known.summary(rows, metas))
+        except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):  # stored by another version, or damaged
+            return {}
+    measured: dict[str, list[float]] = {}
+    for name, value in (part for row in rows for part in _figures(row.parts).items()):
+        measured.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in measured.items()}
+
+
+def _caveats(
+    rows: Sequence[Response], protocol: Mapping[str, Any], results: Mapping[str, Any], where: str
+) -> Iterator[str]:
+    """Yields what else a reader must know of the figures: problems left out, requests that were refused."""
+    num_malformed, named = _count(protocol.get("malformed_rows")), results.get("malformed")
+    if num_malformed:
+        first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+        yield f"{where}: {num_malformed} malformed rows of the problems were not asked" + (
+            f", the first: {first[:_MAX_QUOTED]}" if first else "; results.json names them when it is finished."
+        )
+    num_refused = sum(row.finish_reason == "refused" for row in rows)
+    if num_refused:
+        yield f"{where}: {num_refused} of {len(rows)} requests were refused by the server and count as wrong."
 
 
 def _read_cells(
@@ -248,19 +299,21 @@ def _read_cells(
     cells: dict[tuple[str, int], Response] = {}
     examples: dict[str, Response] = {}
     wanted = set(order[:NUM_EXAMPLES])
-    num_damaged = num_repeated = 0
-    for row in read_rows(path, where, notes):
-        response = stored_response(row)
+    num_damaged = num_repeated = first_damaged = 0
+    for number, row in read_rows(path, where, notes):
+        text = row.get("text")
+        response = stored_response({**row, "text": ""} if isinstance(text, str) else row)
         if response is None:
-            num_damaged += 1
+            num_damaged, first_damaged = num_damaged + 1, first_damaged or number
             continue
         key = response.id, response.run
         num_repeated += key in cells
         if response.run == 0 and (response.id in wanted if wanted else len(examples) < NUM_EXAMPLES):
-            examples.setdefault(response.id, response)
-        cells.setdefault(key, dataclasses.replace(response, text=""))
+            examples.setdefault(response.id, dataclasses.replace(response, text=text))
+        cells.setdefault(key, response)
     if num_damaged:
-        notes.append(f"{where}: {num_damaged} lines of {path.name} are no responses and are left out.")
+        what = f"lines of {path} that are no responses are left out, the first is line {first_damaged}."
+        notes.append(f"{where}: {num_damaged} {what}")
     if num_repeated:
         notes.append(f"{where}: {num_repeated} responses are there twice; the first of each counts.")
     return cells, {item: examples[item] for item in (order[:NUM_EXAMPLES] or examples) if item in examples}

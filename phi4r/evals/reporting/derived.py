@@ -41,11 +41,13 @@ class Comparison:
       test: of B against A.
       num_items: that both have.
       num_runs: of A and of B that were compared.
+      same_problems: whether both were asked the same set, by its hash; where not, an item is known by its id alone.
     """
 
     test: PairedTest
     num_items: int
     num_runs: tuple[int, int]
+    same_problems: bool
 
 
 def of_k(evaluation: Evaluation, k: int) -> OfK | None:
@@ -114,4 +116,5 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison | None:
     if math.lcm(*runs) > max(runs):
         runs = (min(runs),) * 2
     test = paired_test(a.table.correct[rows_a, : runs[0]], b.table.correct[rows_b, : runs[1]])
-    return Comparison(test, len(common), runs)
+    same_problems = a.protocol.get("problems") == b.protocol.get("problems")
+    return Comparison(test, len(common), runs, same_problems)

@@ -39,6 +39,7 @@ from phi4r.evals.reporting.protocols import difference_notes, differences_table,
 from phi4r.evals.reporting.result_tables import (
     apart_table,
     by_model,
+    comparison_notes,
     comparison_table,
     group_table,
     results_tables,
@@ -104,7 +105,7 @@ class _Report:
         page = self._output / "report.html"
         labels = ", ".join(model.label for model in self._models)
         write_report(page, "Evaluation report", sections, subtitle=labels, contents=True)
-        return Written(page, self._num_figures, self._num_tables, tuple(self._notes))
+        return Written(page, self._num_figures, self._num_tables, (*self._notes, *self._old_files()))
 
     def _sections(self) -> Iterator[Section]:
         """Yields the sections in the order of the page."""
@@ -112,7 +113,11 @@ class _Report:
         if models:
             yield self._results()
         if models and self._checkpoints:
-            yield Section("Over checkpoints (Figure 4)", self._figures(checkpoint_pictures(models)))
+            ends = ""
+            if len(self._shown) < len(models):
+                first, last = (model.label for model in self._shown)
+                ends = paragraph(f"Figures of single tasks show the first and the last of them: {first}, {last}.")
+            yield Section("Over checkpoints (Figure 4)", self._figures(checkpoint_pictures(models)) + ends)
         for model in self._models:
             if model.metrics:
                 yield from self._training(model)
@@ -121,6 +126,7 @@ class _Report:
         comparisons = comparison_table(models, first_only=self._checkpoints)
         if comparisons:
             yield Section("Paired comparisons", self._table(comparisons))
+        self._notes += comparison_notes(models, first_only=self._checkpoints)
         judged = apart_table(self._models)
         if judged:
             yield Section("Judged by a model", self._table(judged))
@@ -142,7 +148,7 @@ class _Report:
         groups = all_groups(evaluations)
         figures = self._figures(task_pictures(task, evaluations, groups))
         tables = "".join(
-            details(f"Accuracy by {key.replace('_', ' ')}", self._table(group_table(task, key, scores)))
+            details(f"Table: accuracy by {key.replace('_', ' ')}", self._table(group_table(task, key, scores)))
             for key, scores in groups.items()
         )
         return Section(next(iter(evaluations.values())).title, figures + tables)
@@ -171,8 +177,9 @@ class _Report:
         return Section("Protocols", body + details("All protocols", self._table(protocol_table(self._evaluated))))
 
     def _figures(self, pictures: Iterable[Picture]) -> str:
-        """Writes pictures to files and returns them for the page, wide ones last."""
+        """Writes pictures to files and returns them for the page, wide ones last, and then their tables, folded."""
         shown: dict[bool, list[tuple[bytes, str]]] = {False: [], True: []}
+        tables = ""
         for picture in pictures:
             svg, name = svg_bytes(picture.figure), self._file_name("figures", picture.name)
             for suffix, data in ((".svg", svg), (".png", png_bytes(picture.figure))):
@@ -180,7 +187,9 @@ class _Report:
                     partial.write_bytes(data)
             shown[picture.wide].append((svg, picture.caption))
             self._num_figures += 1
-        return "".join(figure_grid(figures, wide=wide) for wide, figures in shown.items() if figures)
+            if picture.table is not None:
+                tables += details(f"Table: {picture.title}", self._table(picture.table))
+        return "".join(figure_grid(figures, wide=wide) for wide, figures in shown.items() if figures) + tables
 
     def _table(self, table: Table) -> str:
         """Writes a table to files and returns it for the page."""
@@ -190,6 +199,14 @@ class _Report:
                 partial.write_text(text, encoding="utf-8", errors="replace")
         self._num_tables += 1
         return table.html()
+
+    def _old_files(self) -> Iterator[str]:
+        """Yields a sentence about figures and tables in the folder that are of an earlier report."""
+        for folder in ("figures", "tables"):
+            there = sorted(path for path in (self._output / folder).glob("*.*") if not path.name.startswith("."))
+            old = [path.name for path in there if f"{folder}/{path.stem}".lower() not in self._files]
+            if old:
+                yield f"{len(old)} files in {self._output / folder} are not of this report, {old[0]} the first."
 
     def _file_name(self, folder: str, name: str) -> str:
         """Returns a path without suffix that no other file of this report has."""

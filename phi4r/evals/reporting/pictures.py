@@ -11,6 +11,7 @@ from phi4r.errors import UserError
 from phi4r.evals.breakdown import GroupScores
 from phi4r.evals.curves import Curve, best_of_k_curve, majority_of_k_curve
 from phi4r.evals.reporting.collected import Evaluation, Model
+from phi4r.evals.reporting.curve_tables import checkpoints_table, curve_table, runs_table
 from phi4r.evals.reporting.derived import (
     SAMPLES,
     Groups,
@@ -21,7 +22,7 @@ from phi4r.evals.reporting.derived import (
     of_k,
 )
 from phi4r.evals.reporting.published import PUBLISHED
-from phi4r.evals.reporting.result_tables import by_model, group_name, task_names
+from phi4r.evals.reporting.result_tables import by_model, group_name, no_width_note, task_names
 from phi4r.evals.reporting.run_figures import Range, ranges_figure, runs_figure
 from phi4r.evals.reporting.share_figures import (
     Line,
@@ -32,6 +33,7 @@ from phi4r.evals.reporting.share_figures import (
     tokens_figure,
 )
 from phi4r.evals.reporting.style import SIZE_INCHES
+from phi4r.evals.reporting.tables import Table
 
 _MIN_RUNS = 3  # for a distribution of runs, and for curves over k
 _MAX_BARS = 24
@@ -40,11 +42,18 @@ _BY_NUMBER = 4  # values of a numeric key from which on they are points on an ax
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure with the name of its files and its caption."""
+    """A figure with the name of its files, its caption, and what it shows as a table where no other table has that."""
 
     name: str
     figure: Figure
     caption: str
+    table: Table | None = None
+
+    @property
+    def title(self) -> str:
+        """What is written above it."""
+        figure = self.figure
+        return figure.get_suptitle() or figure.axes[0].get_title(loc="left")
 
     @property
     def wide(self) -> bool:
@@ -94,9 +103,9 @@ def task_pictures(task: str, evaluations: Mapping[str, Evaluation], groups: Grou
         if voting:
             curves = {label: majority_of_k_curve(e.table.classes, e.table.correct) for label, e in voting.items()}
             caption = "Accuracy of the majority vote of k samples, over all draws of k (Figure 2)."
-            yield _curve_picture(f"{task}_majority", f"{title}: majority of k", curves, caption)
+            yield _curve_picture(task, "majority", f"{title}: majority of k", curves, caption)
         curves = {label: best_of_k_curve(e.table.correct) for label, e in repeated.items()}
-        yield _curve_picture(f"{task}_pass_at_k", f"{title}: pass@k", curves, "Chance that one of k samples is right.")
+        yield _curve_picture(task, "pass_at_k", f"{title}: pass@k", curves, "Chance that one of k samples is right.")
     for key, scores in groups.items():
         yield _group_picture(task, title, key, scores)
     yield _tokens_picture(task, title, evaluations, groups)
@@ -109,6 +118,7 @@ def checkpoint_pictures(models: Sequence[Model]) -> Iterator[Picture]:
       models: one a checkpoint, in the order of `checkpoint_steps`.
     """
     steps = checkpoint_steps(models)
+    table = checkpoints_table(steps, models)
     quantities = {
         "accuracy": ("Accuracy over checkpoints", "", True, "Accuracy of every task, with its 95% interval."),
         "tokens": ("Length over checkpoints", "mean tokens", False, "Mean length of responses."),
@@ -119,9 +129,11 @@ def checkpoint_pictures(models: Sequence[Model]) -> Iterator[Picture]:
         for task in task_names(models):
             evaluations = by_model(models, task)
             x = [step for step, model in zip(steps, models, strict=True) if model.label in evaluations]
-            lines[task] = _line(x, [_quantity(evaluation, name) for evaluation in evaluations.values()])
+            title_of = next(iter(evaluations.values())).title
+            line = _line(x, [_quantity(evaluation, name) for evaluation in evaluations.values()])
+            lines[title_of if title_of not in lines else task] = line
         figure = band_figure(lines, title=title, x_label="step", y_label=y_label, percent=percent)
-        yield Picture(f"checkpoints_{name}", figure, caption)
+        yield Picture(f"checkpoints_{name}", figure, caption, table if name == "accuracy" else None)
 
 
 def checkpoint_steps(models: Sequence[Model]) -> list[int]:
@@ -146,17 +158,20 @@ def _runs_picture(task: str, title: str, evaluations: Mapping[str, Evaluation]) 
     num_items = max(evaluation.scores.num_items for evaluation in evaluations.values())
     published = _published(evaluations)
     figure = runs_figure(runs, num_items=num_items, published=published, title=f"{title}: accuracy of runs")
-    caption = "How many runs had which accuracy; below, mean and standard deviation over runs (Figure 9)."
-    return Picture(f"{task}_runs", figure, caption + (" Hollow: published." if published else ""))
+    caption = "How many runs had which accuracy, as a histogram; below it the mean (dot) and the standard deviation "
+    caption += "over runs to both sides of it (line, after ±), in percent (Figure 9)."
+    caption += " Hollow: published." if published else ""
+    return Picture(f"{task}_runs", figure, caption, runs_table(task, evaluations))
 
 
-def _curve_picture(name: str, title: str, curves: Mapping[str, Curve], caption: str) -> Picture:
+def _curve_picture(task: str, statistic: str, title: str, curves: Mapping[str, Curve], caption: str) -> Picture:
     lines = {
         label: Line(np.arange(1, len(curve.mean) + 1), curve.mean, curve.low, curve.high)
         for label, curve in curves.items()
     }
     figure = band_figure(lines, title=title, x_label="samples k", y_label="accuracy", powers=True)
-    return Picture(name, figure, f"{caption} Bands: 95% over items.")
+    caption += " The bands are 95% intervals of the mean over items."
+    return Picture(f"{task}_{statistic}", figure, caption, curve_table(task, statistic, curves))
 
 
 def _group_picture(task: str, title: str, key: str, scores: Mapping[str, Mapping[Value, GroupScores]]) -> Picture:
@@ -170,7 +185,10 @@ def _group_picture(task: str, title: str, key: str, scores: Mapping[str, Mapping
             if groups
         }
         figure = points_figure(lines, title=f"{title}: accuracy by {words}", x_label=words)
-        return Picture(name, figure, f"Accuracy by {words}, with 95% intervals.")
+        place = " (Figure 10)" if key == "year" else ""
+        caption = f"Accuracy by {words}{place}, with 95% intervals"
+        caption += "; models stand side by side." if len(lines) > 1 else "."
+        return Picture(name, figure, caption + no_width_note(scores))
     largest = sorted(sizes, key=lambda value: -sizes[value])[:_MAX_BARS]
     bars = {
         f"{group_name(value)} ({size})": {
@@ -181,9 +199,10 @@ def _group_picture(task: str, title: str, key: str, scores: Mapping[str, Mapping
         for value, size in sizes.items()
         if value in largest
     }
-    caption = f"Accuracy by {words}, with 95% intervals; in brackets the number of items."
+    place = " (Figures 15 and 16)" if key in ("subject", "domain", "category") else ""
+    caption = f"Accuracy by {words}{place}, with 95% intervals; in brackets the number of items."
     caption += f" The {_MAX_BARS} largest of {len(sizes)} groups." if len(sizes) > _MAX_BARS else ""
-    return Picture(name, bars_figure(bars, title=f"{title}: accuracy by {words}"), caption)
+    return Picture(name, bars_figure(bars, title=f"{title}: accuracy by {words}"), caption + no_width_note(scores))
 
 
 def _tokens_picture(task: str, title: str, evaluations: Mapping[str, Evaluation], groups: Groups) -> Picture:
@@ -196,8 +215,8 @@ def _tokens_picture(task: str, title: str, evaluations: Mapping[str, Evaluation]
         s, by_level = evaluation.scores, groups[level][label] if level else {}
         levels = [(group.mean_tokens, group.accuracy, value) for value, group in by_level.items()]
         points[label] = TokenPoint(s.mean_tokens, s.accuracy, s.interval.low, s.interval.high, levels)
-    caption = "Accuracy against the mean length of responses (Figure 11)."
-    caption += f" Small points: by {level.replace('_', ' ')}." if level else ""
+    caption = "Accuracy, with its 95% interval, against the mean length of responses (Figure 11)."
+    caption += f" Small points: by {level.replace('_', ' ')}, the first and the last named." if level else ""
     return Picture(f"{task}_tokens", tokens_figure(points, title=f"{title}: accuracy against tokens"), caption)
 
 

@@ -2,13 +2,20 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from phi4r.evals.breakdown import GroupScores
-from phi4r.evals.distributions import two_level_interval
 from phi4r.evals.reporting.collected import Evaluation, Model
-from phi4r.evals.reporting.derived import Comparison, Value, compare, group_sizes, of_k
+from phi4r.evals.reporting.derived import Comparison, Value, compare, group_sizes
 from phi4r.evals.reporting.markup import Cell
 from phi4r.evals.reporting.published import GENERAL, MODELS, PUBLISHED, REASONING, SOURCE, PublishedRow
+from phi4r.evals.reporting.records import (
+    comparison_record,
+    group_records,
+    published_records,
+    result_record,
+    statistics_record,
+)
 from phi4r.evals.reporting.tables import Table, percent, spread
 from phi4r.evals.scores import Interval
 
@@ -50,14 +57,16 @@ def results_tables(models: Sequence[Model]) -> Iterator[tuple[str, Table]]:
 def _results_table(name: str, models: Sequence[Model], rows: Mapping[str, PublishedRow | None]) -> Table:
     shown = [model for model in MODELS if any(row and model in row.means for row in rows.values())]
     header = ["benchmark", *(model.label for model in models), *(Cell(m, "published", muted=True) for m in shown)]
-    lines = []
+    lines, records = [], []
     for task, row in rows.items():
         evaluations = by_model(models, task)
         title = next(iter(evaluations.values())).title
         ours = [_result_cell(evaluations.get(model.label), row) for model in models]
         theirs = [Cell(_published_text(row, model), muted=True) if row else "" for model in shown]
         lines.append([Cell(title, row.unit) if row and row.unit != "%" else title, *ours, *theirs])
-    return Table(name, header, lines, _RESULTS_CAPTION + _PUBLISHED_CAPTION * bool(shown))
+        records += [result_record(title, label, evaluation, row) for label, evaluation in evaluations.items()]
+        records += published_records(title, row) if row else []
+    return Table(name, header, lines, _RESULTS_CAPTION + _PUBLISHED_CAPTION * bool(shown), records)
 
 
 def _result_cell(evaluation: Evaluation | None, row: PublishedRow | None) -> Cell | str:
@@ -66,7 +75,9 @@ def _result_cell(evaluation: Evaluation | None, row: PublishedRow | None) -> Cel
         return ""
     scores = evaluation.scores
     runs = f"{scores.num_runs} run{'s' * (scores.num_runs > 1)}"
-    note = f"N {scores.num_items}, {runs}, {percent(scores.truncated)}% cut"
+    whole = evaluation.protocol.get("num_items")
+    unfinished = f" of {whole}" if isinstance(whole, int) and whole > scores.num_items else ""
+    note = f"N {scores.num_items}{unfinished}, {runs}, {percent(scores.truncated)}% cut"
     if row is None or row.unit == "%":
         return Cell(spread(percent(scores.accuracy), percent(scores.sd)), note)
     rating = evaluation.summary.get(row.unit.lower())
@@ -81,39 +92,41 @@ def _published_text(row: PublishedRow, model: str) -> str:
 
 def scores_table(models: Sequence[Model], k: int) -> Table:
     """Returns the statistics of every evaluation, a line each; k is the size of draws of samples."""
-    lines = [_statistics(evaluation, label, k) for evaluation, label in _all_evaluations(models)]
+    records = [statistics_record(evaluation, label, k) for evaluation, label in _all_evaluations(models)]
     note = "Shares in percent. The interval is over items, the runs of an item kept together (bootstrap), or Wilson's "
     note += "for one run; the two-level one draws runs within items too. "
     if k > 1:
         note += f"All, majority and one of {k} are expectations over all draws of {k} of an item's samples. "
     note += "Not judged are responses on which the verifier ran out of time or broke down, or that rules cannot judge; "
-    return Table("scores", list(lines[0]), [list(line.values()) for line in lines], note + "they count as wrong.")
+    note += "they count as wrong."
+    lines = [_statistics(record, k) for record in records]
+    return Table("scores", list(lines[0]), [list(line.values()) for line in lines], note, records)
 
 
-def _statistics(evaluation: Evaluation, label: str, k: int) -> dict[str, str | int]:
+def _statistics(record: Mapping[str, Any], k: int) -> dict[str, str | int]:
     """Returns a line of the table of statistics, by the names of its columns."""
-    s, correct, statuses = evaluation.scores, evaluation.table.correct, evaluation.statuses
-    draw = of_k(evaluation, k)
-    worst, majority, best = (draw.worst, draw.majority, draw.best) if draw else (None, None, None)
-    samples = {f"all of {k}": percent(worst), f"majority of {k}": percent(majority), f"one of {k}": percent(best)}
+    samples = {f"{name} of {k}": percent(record[f"{name}_of_k"]) for name in ("all", "majority", "one")}
+    two_level = record["two_level_low"], record["two_level_high"]
+    responses = record["items"] * record["runs"]
+    tokens = {name: record[name] for name in ("mean_tokens", "mean_tokens_right", "mean_tokens_wrong")}
     return {
-        "benchmark": evaluation.title,
-        "model": label,
-        "accuracy": percent(s.accuracy),
-        "sd over runs": percent(s.sd),
-        "95% interval": interval_text(s.interval),
-        "two-level": interval_text(two_level_interval(correct)) if s.num_runs > 1 else "",
-        "items": s.num_items,
-        "runs": s.num_runs,
-        "worst run": percent(s.worst_run),
-        "best run": percent(s.best_run),
+        "benchmark": record["benchmark"],
+        "model": record["model"],
+        "accuracy": percent(record["accuracy"]),
+        "sd over runs": percent(record["sd_over_runs"]),
+        "95% interval": interval_text(Interval(record["low"], record["high"])),
+        "two-level": "" if None in two_level else interval_text(Interval(*two_level)),
+        "items": record["items"],
+        "runs": record["runs"],
+        "worst run": percent(record["worst_run"]),
+        "best run": percent(record["best_run"]),
         **(samples if k > 1 else {}),
-        "truncated": percent(s.truncated),
-        "no answer": percent(statuses.get("no_answer", 0) / correct.size),
-        "not judged": sum(statuses.get(status, 0) for status in ("timeout", "error", "unjudged")),
-        "mean tokens": f"{s.mean_tokens:.0f}",
-        "tokens, right": "" if s.mean_tokens_right is None else f"{s.mean_tokens_right:.0f}",
-        "tokens, wrong": "" if s.mean_tokens_wrong is None else f"{s.mean_tokens_wrong:.0f}",
+        "truncated": percent(record["truncated"]),
+        "no answer": percent(record.get("num_no_answer", 0) / responses),
+        "not judged": sum(record.get(f"num_{status}", 0) for status in ("timeout", "error", "unjudged")),
+        "mean tokens": f"{tokens['mean_tokens']:.0f}",
+        "tokens, right": "" if tokens["mean_tokens_right"] is None else f"{tokens['mean_tokens_right']:.0f}",
+        "tokens, wrong": "" if tokens["mean_tokens_wrong"] is None else f"{tokens['mean_tokens_wrong']:.0f}",
     }
 
 
@@ -126,8 +139,17 @@ def group_table(task: str, key: str, scores: Mapping[str, Mapping[Value, GroupSc
             for groups in scores.values()
         ]
         lines.append([group_name(value), size, *cells])
-    caption = f"Accuracy in percent by {key}, with its 95% interval."
-    return Table(f"{task}_{key}", [key, "items", *scores], lines, caption)
+    caption = f"Accuracy in percent by {key.replace('_', ' ')}, with its 95% interval." + no_width_note(scores)
+    header = [key.replace("_", " "), "items", *scores]
+    return Table(f"{task}_{key}", header, lines, caption, group_records(scores))
+
+
+def no_width_note(scores: Mapping[str, Mapping[Value, GroupScores]]) -> str:
+    """Returns a warning where resampling says nothing, as all items of a group have one accuracy; else nothing."""
+    intervals = (group.interval for groups in scores.values() for group in groups.values())
+    if all(interval.low < interval.high for interval in intervals):
+        return ""
+    return " An interval without width says that all items of a group do alike, not that its accuracy is known so well."
 
 
 def group_name(value: Value) -> str:
@@ -142,27 +164,41 @@ def pairs(models: Sequence[Model], *, first_only: bool) -> list[tuple[Model, Mod
 
 def comparison_table(models: Sequence[Model], *, first_only: bool) -> Table | None:
     """Returns the paired tests of all pairs of models on all tasks that both were asked; None if there are none."""
-    lines = []
+    lines, records = [], []
     for task in task_names(models):
         for a, b in pairs(models, first_only=first_only):
             if task in a.evaluations and task in b.evaluations:
                 comparison = compare(a.evaluations[task], b.evaluations[task])
                 if comparison is not None:
-                    lines.append([a.evaluations[task].title, b.label, a.label, *_comparison_cells(comparison)])
+                    names = [a.evaluations[task].title, b.label, a.label]
+                    lines.append([*names, *_comparison_cells(comparison)])
+                    records.append(comparison_record(*names, comparison))
     if not lines:
         return None
     header = ["benchmark", "model", "against", "points", "95% interval", "p", "common items", "runs"]
     note = "Difference of accuracies in points on the items that both models were asked, its bootstrap interval over "
     note += "items, and the exact two-sided p-value of flipping the signs of the items' differences. The p-values are "
     note += f"not corrected for their number, {len(lines)}."
-    return Table("comparisons", header, lines, note)
+    if any(record["same_problems"] == "no" for record in records):
+        note += " Where problems differ the sets are not the same by their hashes, and items are paired by id alone."
+    return Table("comparisons", header, lines, note, records)
 
 
-def _comparison_cells(comparison: Comparison) -> list[str | int]:
+def comparison_notes(models: Sequence[Model], *, first_only: bool) -> Iterator[str]:
+    """Yields a sentence for each pair of models that were asked a task, and no item of it in common."""
+    for task in task_names(models):
+        for a, b in pairs(models, first_only=first_only):
+            items = [set(model.evaluations[task].table.ids) for model in (a, b) if task in model.evaluations]
+            if len(items) == 2 and items[0].isdisjoint(items[1]):
+                yield f"{task}: {a.label} and {b.label} have no items in common and are not compared."
+
+
+def _comparison_cells(comparison: Comparison) -> list[str | Cell]:
     test = comparison.test
     p = "< 1e-9" if test.p_value < 1e-9 else f"{test.p_value:.2g}"
     runs = f"{comparison.num_runs[1]}, {comparison.num_runs[0]}"
-    return [f"{100 * test.difference:+.1f}", interval_text(test.interval, sign=True), p, comparison.num_items, runs]
+    items = Cell(str(comparison.num_items), "" if comparison.same_problems else "problems differ")
+    return [f"{100 * test.difference:+.1f}", interval_text(test.interval, sign=True), p, items, runs]
 
 
 def summary_table(models: Sequence[Model]) -> Table | None:

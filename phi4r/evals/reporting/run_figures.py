@@ -18,7 +18,8 @@ from phi4r.evals.reporting.style import GRID, INK, MUTED, SIZE_INCHES, colours, 
 from phi4r.evals.scores import Interval
 
 _PUBLISHED_MARKERS = dict(zip(MODELS, ("o", "s", "^", "v", "D", "P"), strict=True))
-_FEWEST_BINS, _MOST_BINS = 8, 24  # over the range of all runs; half as many as runs between
+_FEWEST_BINS = 8  # over the range of the runs of the model whose runs differ most
+_MOST_BINS = 100  # over the range of all models
 _BAR_HEIGHT = 0.62  # of a row
 _BLOCK_GAP = 0.6  # rows between two benchmarks
 _ROW_INCHES = 0.24
@@ -59,9 +60,7 @@ def runs_figure(
     names, places, top = [], [], num_rows
     size = (SIZE_INCHES[0], 1.3 + 0.55 * num_rows)
     with styled_axes(title, "accuracy of a run", "", size=size, rows=True) as (figure, axes):
-        num_bins = min(max(max(map(len, runs.values())) // 2, _FEWEST_BINS), _MOST_BINS)
-        every = np.concatenate(list(runs.values()))
-        edges = accuracy_histogram(every, num_items=num_items, max_bins=num_bins).edges
+        edges = _common_edges(list(runs.values()), num_items)
         counts = {name: np.histogram(values, edges)[0] for name, values in runs.items()}
         tallest = max(int(count.max()) for count in counts.values())
         for (name, values), colour in zip(runs.items(), colours(len(runs)), strict=True):
@@ -130,6 +129,15 @@ def ranges_figure(
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=9)
     return figure
+
+
+def _common_edges(runs: Sequence[Sequence[float]], num_items: int) -> np.ndarray:
+    """Returns edges of bins for the runs of all models: 2 sqrt(R) of them where those of one model spread widest."""
+    every = np.concatenate(runs)
+    num_bins = max(int(2 * max(map(len, runs)) ** 0.5), _FEWEST_BINS)
+    widest = max(map(np.ptp, runs)) or 1 / num_items
+    num_bins = min(int(np.ceil(num_bins * max(np.ptp(every) / widest, 1.0))), _MOST_BINS)
+    return accuracy_histogram(every, num_items=num_items, max_bins=num_bins).edges
 
 
 def _draw_range(axes: Axes, of_model: Range, y: float, colour: str) -> None:

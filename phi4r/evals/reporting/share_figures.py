@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from phi4r.evals.reporting.style import INK, SIZE_INCHES, colours, percent_label, plain, scale_y, styled_axes
+from phi4r.evals.reporting.style import COLOURS, INK, SIZE_INCHES, colours, percent_label, plain, scale_y, styled_axes
 
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+_MANY_POINTS = 12  # of a line: from here on not every one has its mark, or its tick
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,8 @@ def band_figure(
     with styled_axes(title, x_label, y_label) as (figure, axes):
         for (name, line), colour, marker in _looks(lines):
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.14, linewidth=0)
-            few = {"marker": marker, "markersize": 4.5} if len(line.x) <= 12 else {}
-            axes.plot(line.x, line.mean, color=colour, label=plain(name), **few)
+            some = _marked(line.x, powers)
+            axes.plot(line.x, line.mean, color=colour, label=plain(name), marker=marker, markersize=4.5, markevery=some)
         if powers:
             _powers_of_two(axes, max(line.x.max() for line in lines.values()))
         else:
@@ -94,10 +95,16 @@ def points_figure(lines: Mapping[str, Line], *, title: str, x_label: str) -> Fig
             axes.errorbar(x, line.mean, whiskers, color=colour, elinewidth=0.9, linewidth=0, alpha=0.6)
             axes.plot(x, line.mean, color=colour, marker=marker, markersize=4.5, linewidth=1.1, label=plain(name))
         whole = bool(np.all(values == np.rint(values)))
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=whole, steps=[1, 2, 5, 10]))
+        if len(values) <= _MANY_POINTS and whole:
+            axes.set_xticks(values)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole, steps=[1, 2, 5, 10]))
         scale_y(axes, percent=True)
         axes.set_ylim(-0.03, 1.03)
-        _legend(axes, len(lines))
+        if len(values) > _MANY_POINTS and len(lines) > 1:  # there is no room among so many
+            figure.legend(loc="outside lower center", ncols=min(len(lines), 4), fontsize=9)
+        else:
+            _legend(axes, len(lines))
     return figure
 
 
@@ -156,7 +163,7 @@ def tokens_figure(points: Mapping[str, TokenPoint], *, title: str) -> Figure:
 
 def _looks(series: Mapping) -> list[tuple]:
     """Returns the items of a mapping, each with a colour and a marker."""
-    markers = [_MARKERS[i // 8 % len(_MARKERS)] for i in range(len(series))]
+    markers = [_MARKERS[(i + i // len(COLOURS)) % len(_MARKERS)] for i in range(len(series))]
     return list(zip(series.items(), colours(len(series)), markers, strict=True))
 
 
@@ -166,6 +173,15 @@ def _legend(axes: Axes, num_series: int, *, shapes: bool = False) -> None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     elif num_series > 1 or shapes:
         axes.legend(fontsize=9)
+
+
+def _marked(x: np.ndarray, powers: bool) -> list[int]:
+    """Returns which points of a line have a mark: all of few; of many those at powers of two, or every so many."""
+    if len(x) <= _MANY_POINTS:
+        return list(range(len(x)))
+    if powers:
+        return [place for place, value in enumerate(x) if math.log2(value).is_integer()]
+    return list(range(0, len(x), -(-len(x) // _MANY_POINTS)))
 
 
 def _powers_of_two(axes: Axes, last: float) -> None:

@@ -38,8 +38,8 @@ def read_object(path: pathlib.Path, where: str, notes: list[str]) -> dict[str, A
     return value or {}
 
 
-def read_rows(path: pathlib.Path, where: str, notes: list[str]) -> Iterator[dict[str, Any]]:
-    """Yields the JSON objects of a file with one on each line.
+def read_rows(path: pathlib.Path, where: str, notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (number of the line from 1, object) of a file with one JSON object on each line.
 
     A last line that was not finished is passed over in silence, as a run that was killed leaves one. Other lines that
     are no objects are passed over with a note, whose arguments are those of `read_object`.
@@ -52,7 +52,7 @@ def read_rows(path: pathlib.Path, where: str, notes: list[str]) -> Iterator[dict
                     break
                 row = _parse(line)
                 if row is not None:
-                    yield row
+                    yield number, row
                 elif line.strip():
                     num_damaged, first = num_damaged + 1, first or number
     except OSError as error:
@@ -65,7 +65,7 @@ def stored_response(row: Mapping[str, Any]) -> Response | None:
     """Returns the response of a row, or None if it is not one."""
     score, parts = row.get("score"), row.get("parts", {})
     well_formed = (
-        all(name in row and isinstance(row[name], kind) for name, kind in _TYPES.items())
+        all([name in row and isinstance(row[name], kind) for name, kind in _TYPES.items()])
         and row["run"] >= 0
         and isinstance(score, int | float)
         and math.isfinite(score)

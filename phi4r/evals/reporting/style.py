@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-COLOURS = ("#2f6bd0", "#e0752d", "#2a9d6f", "#9a5cc6", "#c9a227", "#c94f7c", "#3aa6b9", "#5b6675")
+# Okabe and Ito's, less yellow, which is faint on white: told apart by the colour-blind, too.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b3a8c", "#5b6675")
 INK, MUTED, GRID = "#1f2733", "#5b6675", "#e6e9ef"
 SIZE_INCHES = (5.2, 3.3)
 _PNG_DPI = 200

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phi4r.evals.reporting import markup
@@ -18,12 +18,15 @@ class Table:
       header: names of the columns; texts or `markup.Cell`s.
       rows: of texts, numbers or `markup.Cell`s.
       caption: what the numbers are, in a sentence or two.
+      records: the same for programs, one number a column: column -> value, None for nothing. Where there are none, CSV
+        has the cells.
     """
 
     name: str
     header: Sequence[Any]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+    records: Sequence[Mapping[str, Any]] = ()
 
     def html(self) -> str:
         """Returns the table for the page."""
@@ -36,9 +39,16 @@ class Table:
         return f"{text}\n{self.caption}\n" if self.caption else text
 
     def csv(self) -> str:
-        """Returns header and rows as comma-separated values."""
+        """Returns the records, or else header and rows, as comma-separated values; shares are fractions in records."""
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([list(map(str, line)) for line in (self.header, *self.rows)])
+        if self.records:
+            columns = dict.fromkeys(column for record in self.records for column in record)
+            writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({column: _plain(value) for column, value in record.items()} for record in self.records)
+        else:
+            lines = [list(map(str, line)) for line in (self.header, *self.rows)]
+            csv.writer(buffer, lineterminator="\n").writerows(lines)
         return buffer.getvalue()
 
 
@@ -50,6 +60,11 @@ def percent(share: float | None) -> str:
 def spread(mean: str, sd: str) -> str:
     """Returns a mean with the standard deviation over runs in brackets, if there is one."""
     return f"{mean} ({sd})" if sd else mean
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value for CSV: no number has more than six digits that count."""
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _markdown_cell(cell: Any) -> str:

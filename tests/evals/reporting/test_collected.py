@@ -74,9 +74,9 @@ def test_an_evaluation_in_its_first_run_counts_the_items_that_it_has(tmp_path):
         ("{", "1 damaged lines of"),
         ("[1, 2]", "1 damaged lines of"),
         ("[" * 100_000, "1 damaged lines of"),
-        (json.dumps(response("e", 0, True, num_tokens="12")), "1 lines of responses.jsonl are no responses"),
-        (json.dumps(response("e", -1, True)), "1 lines of responses.jsonl are no responses"),
-        (json.dumps({"id": "e"}), "1 lines of responses.jsonl are no responses"),
+        (json.dumps(response("e", 0, True, num_tokens="12")), "are no responses are left out, the first is line 9"),
+        (json.dumps(response("e", -1, True)), "are no responses are left out, the first is line 9"),
+        (json.dumps({"id": "e"}), "are no responses are left out, the first is line 9"),
         (json.dumps(response("a", 0, False)), "1 responses are there twice; the first of each counts"),
     ],
 )
@@ -107,6 +107,40 @@ def test_figures_of_judges_are_kept_apart_and_what_is_no_number_is_not_one(tmp_p
     assert evaluation.apart == {"judge": {"accuracy": 0.5}} and evaluation.summary == {"elo": 1500}
 
 
+def test_figures_of_a_benchmarks_own_are_of_the_responses_that_count(tmp_path):
+    parts = {(item, run): {"parts": {"passed": 0.5 + 0.5 * (item == "a")}} for item in VERDICTS for run in (0, 1)}
+    old = {"summary": {"passed": 0.1}}
+    evaluation = read(write_evaluation(tmp_path / "phi", changes=parts, results=old)).evaluations["aime_2025"]
+    assert evaluation.summary == {"passed": 0.625}, "two of eight have 1, the others one half"
+
+
+def test_an_elo_rating_comes_from_the_stored_responses_and_standings(tmp_path):
+    standings = [[1500.0, 400.0, 0.0], [1500.0, 100.0, 0.0]]
+    folder = write_evaluation(tmp_path / "phi", "codeforces", verdicts={"1-A": [0, 1], "1-B": [0, 0]}, groups={})
+    metas = [{"contest": "1", "points": 300.0, "standings": table} for table in (standings, [])]
+    items = [{"id": name, "groups": {}, "meta": meta} for name, meta in zip(("1-A", "1-B"), metas, strict=True)]
+    (folder / "codeforces" / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    summary = read(folder).evaluations["codeforces"].summary
+    # One wrong attempt leaves 300 - 50 points, rank 2 of two who are rated 1500:
+    # 1 + 2 / (1 + 10^((R - 1500) / 400)) = 2 at R = 1500.
+    assert summary["elo"] == pytest.approx(1500) and (summary["solved"], summary["percentile"]) == (0.5, 50.0)
+
+
+def test_without_standings_the_rating_is_that_of_results_json(tmp_path):
+    folder = write_evaluation(tmp_path / "phi", "codeforces", results={"summary": {"elo": 1234.0}})
+    assert read(folder).evaluations["codeforces"].summary == {"elo": 1234.0}
+
+
+def test_malformed_rows_and_refused_requests_are_said(tmp_path):
+    refused = {("d", 1): {"finish_reason": "refused", "answer": None, "status": "no_answer"}}
+    results = {"malformed": ["rows.csv:7: 'Answer' is missing.", "rows.csv:9: 'Answer' is missing."]}
+    model = read(write_evaluation(tmp_path / "phi", changes=refused, results=results, malformed_rows=2))
+    assert model.notes == (
+        "phi, aime_2025: 2 malformed rows of the problems were not asked, the first: rows.csv:7: 'Answer' is missing.",
+        "phi, aime_2025: 1 of 8 requests were refused by the server and count as wrong.",
+    )
+
+
 def test_two_evaluations_of_a_task_in_one_folder_are_told_apart_by_their_places(tmp_path):
     write_evaluation(tmp_path / "phi" / "greedy")
     write_evaluation(tmp_path / "phi" / "sampled")
@@ -124,6 +158,8 @@ def test_labels_are_given_or_as_much_of_the_path_as_tells_folders_apart(tmp_path
     assert read_models([str(write_evaluation(tmp_path / "lr=1"))])[0].label == "lr=1"
     with pytest.raises(UserError, match="two folders are called 'A'"):
         read_models([f"A={folder}" for folder in folders])
+    with pytest.raises(UserError, match="sft/eval is given twice; give every folder once"):
+        read_models([folders[0], folders[0]])
 
 
 def test_texts_are_kept_for_the_first_items_alone(tmp_path):

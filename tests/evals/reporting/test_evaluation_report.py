@@ -109,11 +109,16 @@ def test_checkpoints_are_put_in_order_and_compared_with_the_first(tmp_path):
     written = report_evaluations([str(tmp_path / "sft"), *folders], tmp_path / "report", checkpoints=True)
     page = Page(written.page)
     assert "Over checkpoints (Figure 4)" in page.text and "step-100, step-200, step-300, sft" in page.text
-    lines = (tmp_path / "report" / "tables" / "comparisons.csv").read_text().splitlines()[1:]
+    tables = tmp_path / "report" / "tables"
+    lines = (tables / "comparisons.csv").read_text().splitlines()[1:]
     assert [line.split(",")[1:3] for line in lines] == [["step-200", "step-100"], ["step-300", "step-100"]]
     assert (tmp_path / "report" / "figures" / "checkpoints_accuracy.png").stat().st_size > 1000
-    years = (tmp_path / "report" / "tables" / "aime_2025_year.csv").read_text().splitlines()[0]
-    assert years == "year,items,step-100,step-300", "the ends of the run"
+    years = (tables / "aime_2025_year.md").read_text().splitlines()[0]
+    assert years == "| year | items | step-100 | step-300 |", "the ends of the run"
+    steps = (tables / "checkpoints.csv").read_text().splitlines()
+    assert [line.split(",")[:4] for line in steps[1:]] == [
+        [str(step), f"step-{step}", "AIME_2025", "0.375"] for step in (100, 200, 300)
+    ]
 
 
 def test_a_training_run_adds_its_curves(tmp_path):
@@ -134,6 +139,20 @@ def test_what_only_a_model_judged_is_in_no_other_table(tmp_path):
     folder = write_evaluation(tmp_path / "A", "arena_hard", verdicts=verdicts, changes=unjudged, results=results)
     report_evaluations([str(folder)], tmp_path / "report")
     assert [path.name for path in sorted((tmp_path / "report" / "tables").iterdir())] == ["judged.csv", "judged.md"]
+
+
+def test_models_without_a_common_item_are_not_compared_and_it_is_said(tmp_path):
+    a, b = write_evaluation(tmp_path / "A"), write_evaluation(tmp_path / "B", verdicts={"x": [0, 1]})
+    written = report_evaluations([str(a), str(b)], tmp_path / "report")
+    assert "aime_2025: A and B have no items in common and are not compared." in written.notes
+    assert not (tmp_path / "report" / "tables" / "comparisons.csv").exists()
+
+
+def test_figures_and_tables_of_an_earlier_report_in_the_folder_are_said(tmp_path):
+    old, new = write_evaluation(tmp_path / "A", "maze", groups=None), write_evaluation(tmp_path / "B", groups=None)
+    assert not report_evaluations([str(old)], tmp_path / "report").notes
+    [note] = report_evaluations([str(new)], tmp_path / "report").notes
+    assert note == f"2 files in {tmp_path}/report/figures are not of this report, maze_tokens.png the first."
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):

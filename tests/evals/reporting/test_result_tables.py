@@ -21,6 +21,12 @@ CUT = {("d", 1): {"finish_reason": "length", "answer": None, "status": "no_answe
 
 
 def rows(table) -> list[dict[str, str]]:
+    """The table as a reader sees it."""
+    header = list(map(str, table.header))
+    return [dict(zip(header, map(str, row), strict=True)) for row in table.rows]
+
+
+def records(table) -> list[dict[str, str]]:
     """The table as a program reads it."""
     return list(csv.DictReader(io.StringIO(table.csv())))
 
@@ -54,6 +60,22 @@ def test_results_stand_beside_the_published_ones_with_items_runs_and_truncation(
     ]
 
 
+def test_the_results_of_an_unfinished_evaluation_say_of_how_many_items(tmp_path):
+    [(_, table)] = results_tables(models(write_evaluation(tmp_path / "A", num_items=30)))
+    assert rows(table)[0]["A"] == "37.5 (17.7) [N 4 of 30, 2 runs, 0.0% cut]"
+
+
+def test_programs_read_ours_and_the_published_ones_as_plain_numbers(two_models):
+    [(_, table)] = results_tables(two_models)
+    a, b, published, *others = records(table)
+    assert (a["model"], a["published"], a["value"], a["items"], a["runs"]) == ("A", "no", "0.375", "4", "2")
+    # Runs of 2/4 and 1/4: the sample sd is (1/4) / sqrt(2); one response of eight was cut.
+    assert (a["sd_over_runs"], a["truncated"], a["mean_tokens"]) == ("0.176777", "0.125", "162.5")
+    assert float(a["low"]) < 0.375 < float(a["high"]) and b["value"] == "0.625"
+    assert list(published.values())[:6] == ["AIME_2025", "Phi-4-reasoning", "yes", "share", "0.631", "0.063"]
+    assert len(others) == 5 and published["items"] == ""
+
+
 def test_tables_hold_the_benchmarks_that_were_asked_in_the_order_of_the_report(tmp_path):
     for task in ("mine", "ifeval", "maze", "aime_2025"):
         write_evaluation(tmp_path / "A", task)
@@ -76,6 +98,8 @@ def test_a_rating_is_shown_as_one_and_never_as_an_accuracy(tmp_path):
     [row] = rows(table)
     assert row["benchmark"] == "CODEFORCES [Elo]" and row["Phi-4-reasoning [published]"] == "1736"
     assert row["A"].startswith("1500 [") and row["B"].startswith("no rating [")
+    a, b, published, *_ = records(table)
+    assert (a["unit"], a["value"], b["value"], published["value"]) == ("Elo", "1500.4", "", "1736")
 
 
 def test_statistics_are_those_worked_by_hand(two_models):
@@ -100,6 +124,12 @@ def test_statistics_are_those_worked_by_hand(two_models):
         "tokens, right": "100",
         "tokens, wrong": "200",
     }
+
+
+def test_statistics_are_plain_numbers_for_programs(two_models):
+    row, _ = records(scores_table(two_models, 2))
+    shown = ("accuracy", "all_of_k", "majority_of_k", "one_of_k", "truncated", "mean_tokens_wrong", "num_no_answer")
+    assert [row[name] for name in shown] == ["0.375", "0.25", "0.375", "0.5", "0.125", "200", "1"]
 
 
 def test_one_run_has_wilsons_interval_and_no_spread(tmp_path):
@@ -128,6 +158,20 @@ def test_groups_have_a_line_each(two_models):
         ("algebra", "4", "37.5"),
         ("sets", "2", "0.0 "),
     ]
+    table = group_table("aime_2025", "year", groups["year"])
+    assert "An interval without width" in table.caption, "A is wrong on all items of 2024"
+    assert (
+        "without width"
+        not in group_table("aime_2025", "field", {"A": {"algebra": groups["field"]["A"]["algebra"]}}).caption
+    )
+    found = records(table)
+    lengths = [(r["group"], r["model"], r["mean_tokens_right"], r["mean_tokens_wrong"], r["truncated"]) for r in found]
+    assert lengths == [
+        ("2023", "A", "100", "200", "0"),
+        ("2024", "A", "", "200", "0.25"),
+        ("2023", "B", "100", "200", "0"),
+        ("2024", "B", "100", "200", "0"),
+    ]
 
 
 def test_models_are_compared_pair_by_pair(two_models, tmp_path):
@@ -140,6 +184,15 @@ def test_models_are_compared_pair_by_pair(two_models, tmp_path):
     with_first = [(row["model"], row["against"]) for row in rows(comparison_table(three, first_only=True))]
     assert with_first == [("B", "A"), ("C", "A")]
     assert comparison_table(two_models[:1], first_only=False) is None
+    [row] = records(comparison_table(two_models, first_only=False))
+    assert (row["difference"], row["p"], row["same_problems"]) == ("0.25", "1", "yes")
+
+
+def test_a_comparison_of_different_sets_of_problems_says_so(tmp_path):
+    a, b = write_evaluation(tmp_path / "A"), write_evaluation(tmp_path / "B", problems="p1")
+    table = comparison_table(models(a, b), first_only=False)
+    assert rows(table)[0]["common items"] == "4 [problems differ]" and "paired by id alone" in table.caption
+    assert records(table)[0]["same_problems"] == "no"
 
 
 def test_figures_of_judges_have_a_table_of_their_own(tmp_path):

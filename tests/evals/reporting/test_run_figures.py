@@ -28,6 +28,15 @@ def test_runs_are_counted_in_bars_and_have_mean_and_spread():
     np.testing.assert_allclose(spreads, [(0.4167 - 0.1443, 0.4167 + 0.1443), (0.65, 0.75)], atol=1e-4)
 
 
+def test_models_far_apart_have_as_many_bars_as_one_alone():
+    runs = {"A": [0.10, 0.12, 0.14, 0.16], "B": [0.80, 0.82, 0.84, 0.86]}
+    figure = runs_figure(runs, num_items=100, published={}, title="t")
+    # 8 bins over the 6 points of a model are bins of one possible accuracy, so no two runs share one.
+    bars = [bar for bar in figure.axes[0].patches if bar.get_height()]
+    assert len(bars) == 8
+    np.testing.assert_allclose([bar.get_width() for bar in bars], 0.01)
+
+
 def test_published_figures_are_hollow():
     figure = runs_figure({"A": [0.25, 0.5]}, num_items=4, published=PUBLISHED, title="t")
     faces = points(figure.axes[0])

@@ -59,6 +59,20 @@ def test_accuracy_stands_over_tokens_with_the_ends_of_the_levels_named():
     assert legend(axes) == ["A"]
 
 
+def test_every_model_has_a_mark_of_its_own():
+    lines = {f"m{number}": line([1, 2], [0.1 * number, 0.5]) for number in range(16)}
+    axes = band_figure(lines, title="t", x_label="k").axes[0]
+    assert len({(marks.get_marker(), marks.get_color()) for marks in axes.get_lines()}) == 16
+
+
+def test_long_lines_are_marked_at_powers_of_two_and_few_levels_have_a_tick_each():
+    k = np.arange(1, 51)
+    axes = band_figure({"A": line(k, k / 100)}, title="t", x_label="k", powers=True).axes[0]
+    assert [k[place] for place in axes.get_lines()[0].get_markevery()] == [1, 2, 4, 8, 16, 32]
+    axes = points_figure({"A": line([1, 2, 3, 4, 5], [0.5] * 5)}, title="t", x_label="level").axes[0]
+    np.testing.assert_array_equal(axes.get_xticks(), [1, 2, 3, 4, 5])
+
+
 def test_names_are_shown_letter_by_letter():
     hostile = {"$\\frac{$": line([1], [0.5]), "_hidden": line([1], [0.2]), "a\ud800$x$": line([1], [0.1])}
     figure = band_figure(hostile, title="$x$ {", x_label="$")

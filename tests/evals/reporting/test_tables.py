@@ -24,6 +24,12 @@ def test_csv_reads_back():
     assert rows == [["a|b", "<b> [note]"], ["x\\y", "1"], ["50.0 (1.2) [N 30]", 'say "hi", you']]
 
 
+def test_records_take_the_place_of_cells_in_csv_alone():
+    table = Table("t", ["model"], [["A"]], records=[{"model": "A", "share": 1 / 3}, {"model": "B", "p": 1e-12, "k": 5}])
+    assert table.csv() == "model,share,p,k\nA,0.333333,,\nB,,1e-12,5\n"
+    assert table.markdown() == "| model |\n| --- |\n| A |\n"
+
+
 def test_html_has_notes_small_and_no_markup_of_a_cell():
     body = TABLE.html()
     assert "<th>&lt;b&gt;<small>note</small></th>" in body and "<td>50.0 (1.2)<small>N 30</small></td>" in body
