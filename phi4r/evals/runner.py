@@ -225,7 +225,7 @@ def _protocol(
 
 
 def _item(problem: Problem, task: Task) -> dict[str, Any]:
-    """Returns what is stored of a problem: its groups, and all of its meta where the benchmark's own figures need it."""
+    """Returns what is stored of a problem: its groups, and all meta where the benchmark has figures of its own."""
     item = {"id": problem.id, "groups": {key: problem.meta.get(key) for key in task.groups}}
     benchmark = BENCHMARKS.get(task.benchmark)
     return item if benchmark is None or benchmark.summary is None else {**item, "meta": problem.meta}
