@@ -92,18 +92,27 @@ def draw(
     hours: int,
     grid: int,
     constraints: int,
+    min_bucket: int,
+    max_bucket: int,
     wording: str,
 ) -> Instance:
     """Draws an instance; `index` balances constrainedness, then participants (from 2), then days (from 1).
 
-    How busy people are is adapted until the constrainedness falls into the bucket of `index`. Where small parameters
-    have no such instance, the nearest one drawn is taken.
+    How busy people are is adapted until the constrainedness falls into the bucket of `index`, one of those from
+    `min_bucket` to `max_bucket` (tenths; 10 has no slot). Where small parameters have no such instance, the nearest one
+    drawn is taken.
 
     Raises:
       UserError: for parameters out of range.
     """
     _check(participants, days, hours, grid, constraints, wording)
-    target, rest = index % _NUM_BUCKETS, index // _NUM_BUCKETS
+    if not 0 <= min_bucket <= max_bucket < _NUM_BUCKETS:
+        raise UserError(
+            f"ba_calendar needs 0 <= min_bucket <= max_bucket < {_NUM_BUCKETS}, not min_bucket={min_bucket}, "
+            f"max_bucket={max_bucket}."
+        )
+    rest, target = divmod(index, max_bucket - min_bucket + 1)
+    target += min_bucket
     num_participants, rest = 2 + rest % (participants - 1), rest // (participants - 1)
     num_days = 1 + rest % days
     cells = hours * 60 // grid
@@ -230,6 +239,8 @@ BA_CALENDAR = Puzzle(
         "hours": 10,
         "grid": 15,
         "constraints": len(KINDS),
+        "min_bucket": 0,
+        "max_bucket": _NUM_BUCKETS - 1,
         "wording": "full",
     },
     num_items=2000,

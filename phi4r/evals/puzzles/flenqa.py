@@ -5,8 +5,9 @@ facts of the same kind about others ("resample") or prose. A problem of three ki
 lengths and two labels is drawn for each index in turn, so every cell of a set is balanced.
 
 `length` counts tokens of the text by the estimate of `words.num_tokens`; the report's subset is `flenqa?length=3000`
-(2400 problems). `length=0` leaves the padding out: `flenqa?length=0&kind=relations&wording=short` is small enough to
-learn from nothing.
+(2400 problems). Several take turns, as in `length=250,500`, and 0 leaves the padding out. Short wording is small enough
+to learn from nothing: `flenqa?length=0,12&padding=resample&wording=short`. Its facts have three letters, which are
+what `length` counts there: 12 is two facts and two others.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ PADDINGS = ("resample", "prose")
 DISPERSIONS = ("first", "middle", "last", "random")
 
 _MIN_LENGTH, _MAX_LENGTH = 50, 10_000  # of a text with padding, in tokens
+_MIN_SHORT_LENGTH = 9  # in short wording, in letters: one fact of padding
 _NONE = "none"
 _ALL = "all"
 
@@ -76,16 +78,18 @@ def draw(
     """
     if wording not in ("full", "short"):
         raise UserError(f"flenqa has no wording={wording}; take full or short.")
-    lengths = _lengths(length)
+    lengths = _lengths(length, _MIN_SHORT_LENGTH if wording == "short" else _MIN_LENGTH)
     unpadded = lengths == (0,)
     dispersions, paddings = _choice("dispersion", dispersion, DISPERSIONS), _choice("padding", padding, PADDINGS)
     kind, index = _next(index, _choice("kind", kind, KINDS))
     dispersion, index = _next(index, (_NONE,) if unpadded else dispersions)
     padding, index = _next(index, (_NONE,) if unpadded else paddings)
     size, index = _next(index, lengths)
+    if not size:
+        dispersion = padding = _NONE
     label = index % 2 == 0
     people, words = _key(rng, kind, label)
-    swapped, seed = rng.random() < 0.5, 0 if unpadded else rng.getrandbits(32)
+    swapped, seed = rng.random() < 0.5, rng.getrandbits(32) if size else 0
     return Instance(kind, people, words, label, swapped, size, padding, dispersion, seed)
 
 
@@ -178,10 +182,11 @@ def _stated(instance: Instance, names: Names, short: bool) -> tuple[list[Fact], 
 def _hidden(rng: random.Random, instance: Instance, names: Names, key: list[str], short: bool) -> list[str]:
     """Returns the sentences of the text: the key facts within their padding."""
     padding: list[str] = []
-    missing = instance.length - sum(map(num_tokens, key))
+    size_of = len if short and instance.padding == "resample" else num_tokens
+    missing = instance.length - sum(map(size_of, key))
     sentences = _padding(rng, instance, names, short) if instance.length else iter(())
     for sentence in sentences:
-        size = num_tokens(sentence)
+        size = size_of(sentence)
         if 2 * missing < size:  # the length without it is nearer to what is asked for
             break
         padding.append(sentence)
@@ -204,16 +209,18 @@ def _padding(rng: random.Random, instance: Instance, names: Names, short: bool) 
     return (fact.short if short else fact.told(rng) for fact in resampled)
 
 
-def _lengths(length: int | str) -> tuple[int, ...]:
+def _lengths(length: int | str, least: int) -> tuple[int, ...]:
     if length == _ALL:
         return LENGTHS
-    text = str(length)
-    size = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else -1
-    if size and not _MIN_LENGTH <= size <= _MAX_LENGTH:
+    sizes = [
+        int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else -1 for text in str(length).split(",")
+    ]
+    if any(size and not least <= size <= _MAX_LENGTH for size in sizes):
         raise UserError(
-            f"flenqa has no length={text}; take all, 0 (no padding), or {_MIN_LENGTH} to {_MAX_LENGTH} tokens."
+            f"flenqa has no length={length}; take all, 0 (no padding), {least} to {_MAX_LENGTH} tokens, or several of "
+            "these with commas between them."
         )
-    return (size,)
+    return tuple(sizes)
 
 
 def _choice(name: str, value: str, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ from phi4r.verifiers.choice import ChoiceVerifier
 QUESTIONS = ("right_turns", "turns", "relation")
 WORDINGS = ("full", "short")
 
+_MAX_MAZES = 10_000  # drawn for a path of the length that is asked for
+
 _YES_NO = ("Yes", "No")
 _LEGEND = """The maze below is drawn with characters: # is a wall, a blank is open floor, S is the start, E is the \
 exit, and the path from S to E is marked with X. Up is towards the first line."""
@@ -64,14 +66,27 @@ class Maze:
     relation: Cell = dataclasses.field(repr=False)
 
 
-def draw(rng: random.Random, index: int, *, size: int, question: str, wording: str) -> Maze:
+def draw(
+    rng: random.Random, index: int, *, size: int, min_path: int, max_path: int, question: str, wording: str
+) -> Maze:
     """Draws a maze; `index` decides which question is asked of it, and whether "relation" is to be affirmed.
 
+    Args:
+      rng: all chance.
+      index: of the problem.
+      size: cells in a line.
+      min_path: fewest moves from S to E.
+      max_path: most moves; 0 for any number.
+      question: one of `QUESTIONS`, or "all" in turn.
+      wording: one of `WORDINGS`.
+
     Raises:
-      UserError: for a maze of less than 2 x 2 cells, or an unknown question or wording.
+      UserError: for a maze of less than 2 x 2 cells, paths that it cannot have, or an unknown question or wording.
     """
     if size < 2:
         raise UserError(f"maze needs size >= 2, not {size}.")
+    if not 1 <= min_path <= (max_path or min_path):
+        raise UserError(f"maze needs 1 <= min_path <= max_path, not min_path={min_path}, max_path={max_path}.")
     if question not in ("all", *QUESTIONS):
         raise UserError(f"maze has no question {question!r}; take all, {', '.join(QUESTIONS)}.")
     if wording not in WORDINGS:
@@ -80,8 +95,7 @@ def draw(rng: random.Random, index: int, *, size: int, question: str, wording: s
     if question == "all":
         index, kind = divmod(index, len(QUESTIONS))
         asked = QUESTIONS[kind]
-    drawing = carve(rng, size)
-    start, end = _two_cells(rng, size)
+    drawing, start, end = _with_path(rng, size, min_path, max_path or size * size)
     relation = true_relation = direction(start, end)
     options: tuple[int, ...] = ()
     if asked != "relation":
@@ -92,7 +106,7 @@ def draw(rng: random.Random, index: int, *, size: int, question: str, wording: s
     return Maze(drawing, start, end, asked, options, relation)
 
 
-def pose(maze: Maze, *, size: int, question: str, wording: str) -> tuple[str, str, dict[str, Any]]:
+def pose(maze: Maze, *, size: int, wording: str, **_: int | str) -> tuple[str, str, dict[str, Any]]:
     """Returns prompt, reference and meta data of a maze."""
     path = find_path(maze.drawing, maze.start, maze.end)
     if maze.question == "relation":
@@ -103,6 +117,16 @@ def pose(maze: Maze, *, size: int, question: str, wording: str) -> tuple[str, st
     prompt = _short_prompt(maze, path) if wording == "short" else choice_prompt(_question(maze, path), options)
     meta = {"question": maze.question, "wording": wording, "size": size, "path_length": len(path) - 1}
     return prompt, choice_reference(options, right), meta
+
+
+def _with_path(rng: random.Random, size: int, least: int, most: int) -> tuple[tuple[str, ...], Cell, Cell]:
+    """Draws mazes with S and E until the path between them is neither too short nor too long."""
+    for _ in range(_MAX_MAZES):
+        drawing = carve(rng, size)
+        start, end = _two_cells(rng, size)
+        if least <= len(find_path(drawing, start, end)) - 1 <= most:
+            return drawing, start, end
+    raise UserError(f"maze finds no path of {least} to {most} moves in a maze of size={size}; take other numbers.")
 
 
 def _two_cells(rng: random.Random, size: int) -> tuple[Cell, Cell]:
@@ -132,7 +156,7 @@ MAZE = Puzzle(
     draw=draw,
     pose=pose,
     make_verifier=lambda thinking: ChoiceVerifier(thinking=thinking),
-    parameters={"size": 10, "question": "all", "wording": "full"},
+    parameters={"size": 10, "min_path": 1, "max_path": 0, "question": "all", "wording": "full"},
     num_items=1500,
     groups=("question",),
     level="path_length",

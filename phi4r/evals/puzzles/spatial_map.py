@@ -66,19 +66,34 @@ class SpatialMap:
     options: tuple[int | str, ...] = dataclasses.field(repr=False)
 
 
-def draw(rng: random.Random, index: int, *, objects: int, question: str, wording: str) -> SpatialMap:
-    """Draws a map about which the question can be asked; `index` decides which one.
+def draw(rng: random.Random, index: int, *, objects: int, min_objects: int, question: str, wording: str) -> SpatialMap:
+    """Draws a map about which the question can be asked; `index` decides which one, and of how many objects.
+
+    Args:
+      rng: all chance.
+      index: of the problem.
+      objects: the most there are.
+      min_objects: the fewest; 0 for `objects` always.
+      question: one of `QUESTIONS`, or "all" in turn.
+      wording: one of `WORDINGS`.
 
     Raises:
       UserError: for too few or too many objects, or an unknown question or wording.
     """
     if not _MIN_OBJECTS <= objects <= len(_PLACES):
         raise UserError(f"spatial_map needs {_MIN_OBJECTS} <= objects <= {len(_PLACES)}, not {objects}.")
+    if min_objects and not _MIN_OBJECTS <= min_objects <= objects:
+        raise UserError(f"spatial_map needs {_MIN_OBJECTS} <= min_objects <= objects={objects}, not {min_objects}.")
     if question not in ("all", *QUESTIONS):
         raise UserError(f"spatial_map has no question {question!r}; take all, {', '.join(QUESTIONS)}.")
     if wording not in WORDINGS:
         raise UserError(f"spatial_map has no wording {wording!r}; take {' or '.join(WORDINGS)}.")
-    asked = QUESTIONS[index % len(QUESTIONS)] if question == "all" else question
+    asked = question
+    if question == "all":
+        index, kind = divmod(index, len(QUESTIONS))
+        asked = QUESTIONS[kind]
+    if min_objects:
+        objects = min_objects + index % (objects - min_objects + 1)
     names = tuple(rng.sample(_PLACES, objects))
     for _ in range(_MAX_MAPS):
         statements = _draw_statements(rng, objects)
@@ -89,10 +104,11 @@ def draw(rng: random.Random, index: int, *, objects: int, question: str, wording
     raise UserError(f"spatial_map finds no map of {objects} objects for the question {asked}; take another number.")
 
 
-def pose(spatial_map: SpatialMap, *, objects: int, question: str, wording: str) -> tuple[str, str, dict[str, Any]]:
+def pose(spatial_map: SpatialMap, *, wording: str, **_: int | str) -> tuple[str, str, dict[str, Any]]:
     """Returns prompt, reference and meta data of a map; `steps` is the longest chain of statements that it takes."""
+    objects = len(spatial_map.names)
     closure = Closure(spatial_map.statements, objects)
-    names: Sequence[str] = _LETTERS if wording == "short" else spatial_map.names
+    names: Sequence[str] = _LETTERS[:objects] if wording == "short" else spatial_map.names
     right, findings = _answer(spatial_map, closure)
     options = [_option(spatial_map.question, option, names, wording) for option in spatial_map.options]
     if wording == "short":
@@ -214,7 +230,7 @@ SPATIAL_MAP = Puzzle(
     draw=draw,
     pose=pose,
     make_verifier=lambda thinking: ChoiceVerifier(thinking=thinking),
-    parameters={"objects": 6, "question": "all", "wording": "full"},
+    parameters={"objects": 6, "min_objects": 0, "question": "all", "wording": "full"},
     num_items=1500,
     groups=("question",),
     level="steps",

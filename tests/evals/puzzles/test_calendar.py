@@ -144,6 +144,13 @@ def test_a_longer_set_begins_with_the_shorter_one_and_seeds_differ():
     assert not {p.prompt for p in other} & {p.prompt for p in _problems(10)}
 
 
+def test_buckets_take_turns_between_the_least_and_the_most_constrained():
+    found = _problems(200, min_bucket=5, max_bucket=9)
+    near = [abs(problem.meta["bucket"] - (5 + index % 5) / 10) < 0.15 for index, problem in enumerate(found)]
+    assert sum(near) > 190
+    assert _problems(22, min_bucket=0, max_bucket=10) == _problems(22)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -152,6 +159,8 @@ def test_a_longer_set_begins_with_the_shorter_one_and_seeds_differ():
         (dict(hours=16), "1 <= hours <= 15"),
         (dict(constraints=len(KINDS) + 1), "0 <= constraints <= 6"),
         (dict(grid=7), "grid=7"),
+        (dict(min_bucket=5, max_bucket=4), "0 <= min_bucket <= max_bucket < 11"),
+        (dict(max_bucket=11), "0 <= min_bucket <= max_bucket < 11"),
         (dict(wording="long"), "full or short"),
     ],
 )

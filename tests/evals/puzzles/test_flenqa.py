@@ -164,6 +164,26 @@ def test_short_prompts_without_padding_are_three_facts_long_and_splits_share_non
     assert max(map(len, prompts["train"])) < 25
 
 
+def test_lengths_that_take_turns_are_balanced_and_are_counted_in_letters_in_short_wording():
+    problems = _problems(360, length="0,9,24", padding="resample", wording="short")
+    assert collections.Counter(p.meta["length"] for p in problems) == {0: 120, 9: 120, 24: 120}
+    assert collections.Counter(p.answer for p in problems if p.meta["length"] == 9) == {"true": 60, "false": 60}
+    for problem in problems:
+        facts = problem.prompt.split()[problem.meta["kind"] == "rules" : -1]
+        assert [len(fact) for fact in facts] == [3] * max(2, problem.meta["length"] // 3)
+        unpadded = problem.meta["length"] == 0
+        assert (problem.meta["padding"], problem.meta["dispersion"] == "none") == (
+            "none" if unpadded else "resample",
+            unpadded,
+        )
+        assert _entailed_in_short(problem.prompt) == (problem.answer == "true"), problem
+
+
+def test_lengths_take_turns_in_full_wording_too():
+    mixed = _problems(24, length="250,500", padding="prose", dispersion="first", kind="rooms")
+    assert [problem.meta["length"] for problem in mixed] == [250, 500] * 12
+
+
 @pytest.mark.parametrize("words", [PEOPLE, RELATIONS, ROOMS, COLOURS, PROPERTIES])
 def test_the_initials_of_words_tell_them_apart(words):
     assert len({word[0] for word in words}) == len(words)
@@ -175,6 +195,8 @@ def test_the_initials_of_words_tell_them_apart(words):
         (dict(length=20), "length=20"),
         (dict(length="long"), "length=long"),
         (dict(length=10_001), "50 to 10000"),
+        (dict(length=8, wording="short"), "9 to 10000"),
+        (dict(length="0,,250"), "length=0,,250"),
         (dict(kind="maze"), "relations, rooms, rules"),
         (dict(padding="books"), "resample, prose"),
         (dict(dispersion="end"), "first, middle, last, random"),

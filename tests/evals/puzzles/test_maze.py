@@ -168,10 +168,22 @@ def test_the_same_seed_gives_the_same_set_and_sizes_have_no_limit():
     assert problems(1, size=60)[0].meta["size"] == 60
 
 
+def test_paths_are_as_long_as_is_asked_for():
+    short = problems(60, size=3, max_path=3)
+    assert {problem.meta["path_length"] for problem in short} == {1, 2, 3}
+    long = problems(60, size=3, min_path=4, max_path=8)
+    assert {problem.meta["path_length"] for problem in long} >= {4, 5, 6}
+    assert min(problem.meta["path_length"] for problem in long) == 4
+    assert {problem.meta["path_length"] for problem in problems(9, size=3, min_path=6, max_path=6)} == {6}
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"size": 1}, "size >= 2"),
+        ({"min_path": 0}, "1 <= min_path <= max_path"),
+        ({"min_path": 4, "max_path": 3}, "1 <= min_path <= max_path"),
+        ({"size": 2, "min_path": 4}, "no path of 4 to 4 moves"),
         ({"question": "left_turns"}, "no question 'left_turns'"),
         ({"wording": "long"}, "no wording 'long'"),
     ],

@@ -202,11 +202,23 @@ def test_the_same_seed_gives_the_same_set():
     assert problems(3, objects=18)[2].meta["objects"] == 18
 
 
+def test_numbers_of_objects_take_turns_between_the_fewest_and_the_most():
+    found = problems(90, objects=5, min_objects=3, wording="short")
+    cells = collections.Counter((problem.meta["question"], problem.meta["objects"]) for problem in found)
+    assert len(cells) == 9 and set(cells.values()) == {10}
+    for problem in found:
+        names = set("".join(problem.prompt.split("\n")[:-1])) & set("FGHIJ")
+        assert len(names) == problem.meta["objects"]
+    assert problems(12, objects=4, min_objects=4) == problems(12, objects=4)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"objects": 2}, "3 <= objects <= 18"),
         ({"objects": 19}, "3 <= objects <= 18"),
+        ({"objects": 4, "min_objects": 5}, "3 <= min_objects <= objects=4"),
+        ({"min_objects": 2}, "3 <= min_objects <= objects=6"),
         ({"question": "distance"}, "no question 'distance'"),
         ({"wording": "long"}, "no wording 'long'"),
     ],
