@@ -1,15 +1,16 @@
 """Runs an experiment: `python -m phi4r.main --config=configs/NAME.py[:ARG] --workdir=DIR [--config.a.b=VALUE ...]`.
 
-The config file says which experiment it is (`config.experiment`): "sft", "grpo", "evaluate" or "quickstart". Any value
-in it can be overridden by a flag; a key that does not exist is refused. "{workdir}" in a text stands for the workdir.
-The resolved config is stored there. Running the same command again resumes. Over several hosts the same command runs on
-each, with --coordinator and a workdir that all of them share.
+The config file says which experiment it is (`config.experiment`): "sft", "grpo", "evaluate", "curate" or "quickstart".
+Any value in it can be overridden by a flag; a key that does not exist is refused. "{workdir}" in a text stands for the
+workdir. The resolved config is stored there. Running the same command again resumes. Over several hosts the same
+command runs on each, with --coordinator and a workdir that all of them share.
 
 Exit codes: 0 finished; 2 a mistake in the input, or a full disk, told in one line; 75 told to stop by SIGTERM, and the
 state is saved: start the same command again; 130 interrupted from the keyboard; 1 a bug of ours, with its traceback.
 """
 
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -66,11 +67,22 @@ def run_experiment(config: ml_collections.ConfigDict, workdir: str | os.PathLike
     elif experiment == "evaluate":
         from phi4r.evals.experiment import EvalSettings as Settings
         from phi4r.evals.experiment import run_evaluate as run
+    elif experiment == "curate":
+        from phi4r.curation.pipeline import CurateSettings as Settings
+        from phi4r.curation.pipeline import run_curate as run
+    elif experiment == "sweep":
+        from phi4r.curation.sweep import run_sweep
+        from phi4r.curation.sweep_settings import SweepSettings as Settings
+
+        run = functools.partial(run_sweep, run_experiment=run_experiment)
     elif experiment == "quickstart":
         from phi4r.quickstart.run import run_quickstart as run
         from phi4r.quickstart.settings import QuickstartSettings as Settings
     else:
-        raise UserError(f"config.experiment must be 'sft', 'grpo', 'evaluate' or 'quickstart', not {experiment!r}.")
+        raise UserError(
+            "config.experiment must be 'sft', 'grpo', 'evaluate', 'curate', 'sweep' or 'quickstart', "
+            f"not {experiment!r}."
+        )
     settings = build(Settings, _fill_workdir(sections, str(workdir)), where="config")
     if jax.process_count() > 1 and experiment not in ("sft", "grpo"):
         raise UserError(f"the experiment {experiment!r} runs on one host; leave --coordinator out.")

@@ -7,7 +7,7 @@ empty on such data (Ding et al. 2024, "Fewer Truncations Improve Language Modeli
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -163,3 +163,73 @@ def stretched_positions(length: int, stretch: float, rng: np.random.Generator) -
     """
     drawn = int(np.ceil(rng.uniform(1.0, stretch) * length))
     return np.sort(rng.choice(drawn, length, replace=False)).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class PackReport:
+    """How well examples fill rows of one length.
+
+    Attributes:
+      row_length: T.
+      num_examples: how many fit into a row.
+      num_tokens: of these.
+      num_rows: how many rows they take.
+      most_segments: examples in the row that has most.
+      num_overlong: examples longer than a row, which are in none.
+      longest: tokens of the longest example, overlong or not; 0 for no example.
+    """
+
+    row_length: int
+    num_examples: int = 0
+    num_tokens: int = 0
+    num_rows: int = 0
+    most_segments: int = 0
+    num_overlong: int = 0
+    longest: int = 0
+
+    @property
+    def fill(self) -> float:
+        """The share of all rows that is not padding."""
+        return self.num_tokens / (self.num_rows * self.row_length) if self.num_rows else 0.0
+
+    @property
+    def mean_segments(self) -> float:
+        """Examples in a row, in the mean."""
+        return self.num_examples / self.num_rows if self.num_rows else 0.0
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.num_examples:,} examples with {self.num_tokens:,} tokens in {self.num_rows:,} rows of "
+            f"{self.row_length:,}: fill {100 * self.fill:.2f}%, {self.mean_segments:.2f} segments a row in the mean "
+            f"and {self.most_segments} at most"
+        )
+        if not self.num_overlong:
+            return f"{text}; none is longer than a row (the longest has {self.longest:,})"
+        return f"{text}; {self.num_overlong:,} are longer than a row, the longest {self.longest:,}, and in none"
+
+
+def pack_report(shards: Iterable[np.ndarray], row_length: int) -> PackReport:
+    """Packs examples shard by shard, as the windows of training are, and counts.
+
+    Only the shard at hand is in memory. Where a shard ends rows are closed, so small shards cost fill: a few thousand
+    examples each cost next to nothing.
+
+    Args:
+      shards: [e] int each, lengths of at least 1, also of examples that no row can hold.
+      row_length: T.
+    """
+    report = PackReport(row_length)
+    for shard in shards:
+        lengths = np.asarray(shard)
+        fitting = lengths[lengths <= row_length]
+        segments = np.bincount(best_fit(fitting, row_length)) if len(fitting) else np.zeros(0, np.int64)
+        report = PackReport(
+            row_length,
+            num_examples=report.num_examples + len(fitting),
+            num_tokens=report.num_tokens + int(fitting.sum(dtype=np.int64)),
+            num_rows=report.num_rows + len(segments),
+            most_segments=max(report.most_segments, int(segments.max(initial=0))),
+            num_overlong=report.num_overlong + len(lengths) - len(fitting),
+            longest=max(report.longest, int(lengths.max(initial=0))),
+        )
+    return report

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from phi4r.data.records import Problem, Trace, as_row
+from phi4r.data.records import Problem, Trace
+from phi4r.data.tfds_writer import TfdsWriter
 from phi4r.errors import UserError
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # TFDS's own
@@ -67,6 +68,8 @@ def write_tfds(
 ) -> None:
     """Prepares a data set of records or chat rows that TFDS, and "tfds:NAME/SPLIT@DATA_DIR", can read.
 
+    The rows are written as they come, in their order, and not held in memory (`phi4r.data.tfds_writer`).
+
     Args:
       data_dir: the folder that holds data sets.
       name: in snake case.
@@ -76,46 +79,14 @@ def write_tfds(
     Raises:
       UserError: for a split without rows, or rows whose keys differ.
     """
-    rows = {split: [_tfds_row(row) for row in split_rows] for split, split_rows in splits.items()}
-    for split, split_rows in rows.items():
-        if not split_rows:
-            raise UserError(f"split {split!r} of {name} has no rows; leave it out or fill it.")
-    keys = next(iter(rows.values()))[0].keys()
-    for split, split_rows in rows.items():
-        for index, row in enumerate(split_rows):
-            if row.keys() != keys:
-                raise UserError(f"row {index} of split {split!r} has keys {list(row)}; the first has {list(keys)}.")
-    _prepare(pathlib.Path(data_dir), name, rows, version)
-
-
-def _prepare(data_dir: pathlib.Path, name: str, rows: dict[str, list[dict]], version: str) -> None:
-    import tensorflow_datasets as tfds
-
-    text = tfds.features.Text
-    chat = tfds.features.Sequence({"role": text(), "content": text()})
-    first = next(iter(rows.values()))[0]
-
-    class Builder(tfds.dataset_builders.AdhocBuilder, skip_registration=True):
-        """An AdhocBuilder whose splits are plain rows: its own method asks for TensorFlow's types."""
-
-        def _split_generators(self, dl_manager):
-            return {split: iter(enumerate(split_rows)) for split, split_rows in self._split_datasets.items()}
-
-    Builder(
-        name=name,
-        version=version,
-        features=tfds.features.FeaturesDict({key: chat if key == "messages" else text() for key in first}),
-        split_datasets=rows,
-        data_dir=data_dir,
-        file_format="array_record",
-    ).download_and_prepare()
-
-
-def _tfds_row(row: Problem | Trace | Mapping[str, Any]) -> dict[str, Any]:
-    row = as_row(row)
-    if "meta" in row:
-        row["meta"] = json.dumps(row["meta"], ensure_ascii=False)
-    return row
+    with TfdsWriter(data_dir, name, version=version) as writer:
+        for split, rows in splits.items():
+            empty = True
+            for row in rows:
+                writer.write(split, row)
+                empty = False
+            if empty:
+                raise UserError(f"split {split!r} of {name} has no rows; leave it out or fill it.")
 
 
 def _find_prepared(name: str, data_dir: pathlib.Path) -> pathlib.Path:

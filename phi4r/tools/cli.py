@@ -11,11 +11,13 @@ from phi4r.errors import UserError
 
 COMMANDS = {
     "convert": "convert",
+    "curate": "curate",
     "evaluate": "evaluate",
     "generate": "generate",
     "plan": "plan",
     "plot-reward": "plot_reward",
     "report": "report",
+    "sweep": "sweep",
     "tokenizer": "tokenizer",
     "view": "view",
 }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phi4r.data.packing import Segment, best_fit, pack_rows, plan_rows, stretched_positions
+from phi4r.data.packing import PackReport, Segment, best_fit, pack_report, pack_rows, plan_rows, stretched_positions
 from phi4r.model.inputs import make_token_batch
 
 
@@ -121,3 +121,30 @@ def test_stretches_are_drawn_evenly_between_none_and_the_most():
     # Of n positions out of a range r the last is at n (r + 1) / (n + 1) - 1 in the mean; r is 150 in the mean here.
     last = np.mean([stretched_positions(100, 2.0, rng)[-1] for _ in range(2000)])
     assert last == pytest.approx(100 * 151.5 / 101 - 1, abs=3.0)  # 4.5 standard deviations of 29 / sqrt(2000)
+
+
+def test_a_report_by_hand():
+    # First shard: 6 + 4 and 5 + 3 + 2 fill two rows of 10; 11 and 12 fit into none. Second: 7 and 4 take a row each.
+    report = pack_report([np.array([6, 11, 4, 5, 3, 12, 2]), np.array([7, 4])], 10)
+    assert report == PackReport(10, 7, 31, 4, 3, num_overlong=2, longest=12)
+    assert report.fill == 31 / 40 and report.mean_segments == 7 / 4
+    assert str(report) == (
+        "7 examples with 31 tokens in 4 rows of 10: fill 77.50%, 1.75 segments a row in the mean and 3 at most; "
+        "2 are longer than a row, the longest 12, and in none"
+    )
+
+
+def test_a_report_of_nothing_that_fits():
+    assert pack_report([], 10) == PackReport(10)
+    assert pack_report([np.array([11])], 10) == PackReport(10, num_overlong=1, longest=11)
+    assert PackReport(10).fill == 0.0 and "longest has 0" in str(PackReport(10))
+
+
+def test_a_report_counts_the_rows_that_training_packs():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 101, size=1000)
+    plans = [plan_rows(part, 100, pack=True, rng=rng) for part in (lengths[:600], lengths[600:])]
+    report = pack_report([lengths[:600], lengths[600:]], 100)
+    assert report.num_rows == sum(plan.num_rows for plan in plans)
+    assert report.most_segments == max(len(plan.row(i)) for plan in plans for i in range(plan.num_rows))
+    assert report.num_tokens == lengths.sum()

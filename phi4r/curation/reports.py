@@ -1,0 +1,42 @@
+"""Pages and pictures that some stages leave in their folders besides what all of them do."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from phi4r.curation.folder import DROPPED_FILE
+from phi4r.curation.item import Item
+from phi4r.curation.shards import kept_files, read_items
+
+
+def report_teachability(settings: Any, folder: pathlib.Path) -> None:
+    """Writes agreement.png and agreement.svg: how often the weak models were right, with the band that is kept."""
+    from phi4r.curation.agreement_plot import read_agreements, write_agreement_plot
+
+    if any("agreement" in item.meta.get("teachability", {}) for item in judged_items(folder)):
+        agreements = read_agreements([*kept_files(folder), folder / DROPPED_FILE])
+        for kind in ("png", "svg"):
+            write_agreement_plot(agreements, folder / f"agreement.{kind}", low=settings.low, high=settings.high)
+
+
+def report_contamination(settings: Any, folder: pathlib.Path) -> None:
+    """Writes contamination.html, .md and .jsonl: which items matched what, with the spans."""
+    from phi4r.curation.contamination_report import write_contamination_report
+
+    write_contamination_report(folder, judged_items(folder))
+
+
+def report_leakage(settings: Any, folder: pathlib.Path) -> None:
+    """Writes the same pages about held-out items."""
+    from phi4r.curation.contamination_report import write_contamination_report
+
+    write_contamination_report(folder, judged_items(folder), stage="leakage", title="Leakage into held-out items")
+
+
+def judged_items(folder: pathlib.Path) -> Iterator[Item]:
+    """Yields the items that a stage has kept, and then those that it has dropped."""
+    yield from read_items(kept_files(folder))
+    with (folder / DROPPED_FILE).open("rb") as lines:
+        for line in lines:
+            yield Item.from_dict(json.loads(line)["item"])
