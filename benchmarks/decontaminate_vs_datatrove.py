@@ -24,12 +24,12 @@ from collections.abc import Callable
 
 from benchmarks.peers import Peer
 from benchmarks.sft_vs_transformers import DEFAULT_DATA
-from phi4r.curation.index_building import build_index
 from phi4r.curation.item import Item
-from phi4r.curation.ngram_index import NgramIndex
-from phi4r.curation.overlap_outcomes import overlap_outcomes
-from phi4r.curation.overlaps import Thresholds, find_overlaps
-from phi4r.curation.protected_texts import ProtectedText, row_texts
+from phi4r.curation.overlap.index_building import build_index
+from phi4r.curation.overlap.ngram_index import NgramIndex
+from phi4r.curation.overlap.overlap_outcomes import overlap_outcomes
+from phi4r.curation.overlap.overlaps import Thresholds, find_overlaps
+from phi4r.curation.overlap.protected_texts import ProtectedText, row_texts
 from phi4r.data.tables import read_rows
 
 SCRIPT = pathlib.Path(__file__).with_name("peer_datatrove.py")

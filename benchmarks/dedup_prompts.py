@@ -21,13 +21,13 @@ import sys
 import tempfile
 import time
 
-from phi4r.curation.beam import BeamSettings, run_beam
-from phi4r.curation.duplicates import NearDuplicates, NearSettings
+from phi4r.curation.engines.beam import BeamSettings, run_beam
+from phi4r.curation.engines.local import run_local
 from phi4r.curation.folder import WriteSettings, write_results
+from phi4r.curation.intake.duplicates import NearDuplicates, NearSettings
+from phi4r.curation.intake.texts import comparable
 from phi4r.curation.item import Item
-from phi4r.curation.local import run_local
 from phi4r.curation.shards import ShardWriter, kept_files
-from phi4r.curation.texts import comparable
 
 _COPIES = 0.1
 _WORDS = (30, 120)

@@ -26,6 +26,23 @@ def tiny_model() -> ConfigDict:
     return ConfigDict({"dtype": "float32", "param_dtype": "float32", "remat": "none", "rope": rope()})
 
 
+def small_base() -> ConfigDict:
+    """A model in the shape of phi-4 with 0.4M parameters, but for the vocabulary, which its tokenizer gives."""
+    return ConfigDict(
+        {
+            "num_layers": 3,
+            "embed_dim": 96,
+            "num_heads": 3,
+            "num_kv_heads": 1,
+            "head_dim": 32,
+            "mlp_dim": 256,
+            "rope_theta": 250_000.0,  # phi-4's, doubled by the conversion
+            "max_positions": 16_384,
+            "init_std": 0.1,  # 1 / sqrt(embed_dim); phi-4 has 0.02 at a width of 5120
+        }
+    )
+
+
 def rope() -> ConfigDict:
     """The positions that the model was made for; scaling "yarn" and factor 2.0 take 32k to 64k."""
     return ConfigDict({"scaling": "stored", "factor": 1.0})  # not in the paper

@@ -168,7 +168,7 @@ def environment(
     config.experiment = "quickstart"
     config.seed = 0
     config.about = about + ABOUT
-    config.base = base()
+    config.base = common.small_base()
     config.problems = ConfigDict({"sft": f"{easy}&num=20000&split=train"})
     config.problems.test = f"{hard}&num=500&seed=0&split=test"
     config.sft = sft(sft_steps)
@@ -190,21 +190,6 @@ def environment(
     config.evaluation.sampler = dict(sampler)
     config.evaluation.decoding = {"temperature": 0.8, "top_p": 1.0, "top_k": 0, "max_tokens": max_response}
     config.evaluation.dtype = "float32"
-    return config
-
-
-def base() -> ConfigDict:
-    """The shape of the quickstart's model."""
-    config = ConfigDict()
-    config.num_layers = 3
-    config.embed_dim = 96
-    config.num_heads = 3
-    config.num_kv_heads = 1
-    config.head_dim = 32
-    config.mlp_dim = 256
-    config.rope_theta = 250_000.0  # phi-4's, doubled by the conversion
-    config.max_positions = 16_384
-    config.init_std = 0.1  # 1 / sqrt(embed_dim)
     return config
 
 

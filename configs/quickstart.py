@@ -44,16 +44,7 @@ def cpu() -> ConfigDict:
     config.seed = 0
     config.controls = False  # `make reproduce` sets it: the same with a plain reward, and SFT for equal time
 
-    config.base = ConfigDict()
-    config.base.num_layers = 3
-    config.base.embed_dim = 96
-    config.base.num_heads = 3
-    config.base.num_kv_heads = 1
-    config.base.head_dim = 32
-    config.base.mlp_dim = 256
-    config.base.rope_theta = 250_000.0  # phi-4's, doubled by the conversion
-    config.base.max_positions = 16_384
-    config.base.init_std = 0.1  # 1 / sqrt(embed_dim); phi-4 has 0.02 at a width of 5120
+    config.base = common.small_base()
 
     config.problems = ConfigDict()
     config.problems.sft = "chains:train?num=40000&min_ops=2&max_ops=5"

@@ -50,7 +50,7 @@ def tiny() -> ConfigDict:
     config.traces = ConfigDict()
     config.traces.math = CHAINS.format(split="train", num=20_000)
     config.traces.puzzles = MAZES.format(split="train", num=5_000)
-    config.random_base = base()
+    config.random_base = common.small_base()
     config.base = sft()
 
     sampler = {"prompt_length": 44, "max_response": 72, "page_size": 32}
@@ -62,21 +62,6 @@ def tiny() -> ConfigDict:
     config.evaluation.sampler = sampler
     config.evaluation.decoding = {"temperature": 0.0, "max_tokens": 72}
     config.evaluation.dtype = "float32"
-    return config
-
-
-def base() -> ConfigDict:
-    """The shape of the quickstart's model."""
-    config = ConfigDict()
-    config.num_layers = 3
-    config.embed_dim = 96
-    config.num_heads = 3
-    config.num_kv_heads = 1
-    config.head_dim = 32
-    config.mlp_dim = 256
-    config.rope_theta = 250_000.0  # phi-4's, doubled by the conversion
-    config.max_positions = 16_384
-    config.init_std = 0.1  # 1 / sqrt(embed_dim)
     return config
 
 

@@ -71,8 +71,8 @@ def run_experiment(config: ml_collections.ConfigDict, workdir: str | os.PathLike
         from phi4r.curation.pipeline import CurateSettings as Settings
         from phi4r.curation.pipeline import run_curate as run
     elif experiment == "sweep":
-        from phi4r.curation.sweep import run_sweep
-        from phi4r.curation.sweep_settings import SweepSettings as Settings
+        from phi4r.curation.sweeping.sweep import run_sweep
+        from phi4r.curation.sweeping.sweep_settings import SweepSettings as Settings
 
         run = functools.partial(run_sweep, run_experiment=run_experiment)
     elif experiment == "quickstart":

@@ -30,7 +30,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import phi4r.settings
-from phi4r.curation.beam import BeamSettings, import_beam, run_beam
+from phi4r.curation.engines.beam import BeamSettings, import_beam, run_beam
+from phi4r.curation.engines.local import run_local
 from phi4r.curation.folder import (
     Result,
     Tally,
@@ -40,7 +41,6 @@ from phi4r.curation.folder import (
     write_results,
     write_summary,
 )
-from phi4r.curation.local import run_local
 from phi4r.curation.shards import kept_files
 from phi4r.curation.table import OUTPUT, SEEDS, StageContext, build_generators, entry_of
 from phi4r.errors import UserError

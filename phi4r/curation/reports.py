@@ -12,7 +12,7 @@ from phi4r.curation.shards import kept_files, read_items
 
 def report_teachability(settings: Any, folder: pathlib.Path) -> None:
     """Writes agreement.png and agreement.svg: how often the weak models were right, with the band that is kept."""
-    from phi4r.curation.agreement_plot import read_agreements, write_agreement_plot
+    from phi4r.curation.teaching.agreement_plot import read_agreements, write_agreement_plot
 
     if any("agreement" in item.meta.get("teachability", {}) for item in judged_items(folder)):
         agreements = read_agreements([*kept_files(folder), folder / DROPPED_FILE])
@@ -22,14 +22,14 @@ def report_teachability(settings: Any, folder: pathlib.Path) -> None:
 
 def report_contamination(settings: Any, folder: pathlib.Path) -> None:
     """Writes contamination.html, .md and .jsonl: which items matched what, with the spans."""
-    from phi4r.curation.contamination_report import write_contamination_report
+    from phi4r.curation.overlap.contamination_report import write_contamination_report
 
     write_contamination_report(folder, judged_items(folder))
 
 
 def report_leakage(settings: Any, folder: pathlib.Path) -> None:
     """Writes the same pages about held-out items."""
-    from phi4r.curation.contamination_report import write_contamination_report
+    from phi4r.curation.overlap.contamination_report import write_contamination_report
 
     write_contamination_report(folder, judged_items(folder), stage="leakage", title="Leakage into held-out items")
 

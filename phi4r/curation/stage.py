@@ -5,7 +5,7 @@ cheaper so, but an outcome never depends on the other items of a batch. A `Group
 key (duplicates): it names the keys of an item, and looks at the items of each key together.
 
 A stage is pure: the same items give the same outcomes, in any order, in any batches, on any engine. What costs money
-(answers of a model) comes from a cache that is keyed by what was asked (`phi4r.curation.asking`).
+(answers of a model) comes from a cache that is keyed by what was asked (`phi4r.curation.asking.asking`).
 """
 
 import dataclasses

@@ -45,7 +45,7 @@ class StageContext:
 
     def askers(self) -> Mapping[str, Any]:
         """Returns the generators by name, each behind the cache of its answers; they are opened when they are used."""
-        from phi4r.curation.generators import Askers
+        from phi4r.curation.asking.generators import Askers
 
         return Askers(build_generators(self.generators), self.answers, seed=self.seed)
 
@@ -96,7 +96,7 @@ def build_generators(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     if not sections:
         return {}
     from phi4r import settings
-    from phi4r.curation.generators import GeneratorSettings
+    from phi4r.curation.asking.generators import GeneratorSettings
 
     return {
         name: settings.build(GeneratorSettings, section, where=f"config.generators.{name}")
@@ -124,15 +124,15 @@ def _indexed(module: str, name: str) -> Maker:
 
 
 def _make_seeds(settings: Any, context: StageContext) -> Any:
-    return _imported("seeds", "Seeds")(settings, context.workdir / "seeds.sqlite", reserved=STAGES)
+    return _imported("intake.seeds", "Seeds")(settings, context.workdir / "seeds.sqlite", reserved=STAGES)
 
 
 def _make_clusters(settings: Any, context: StageContext) -> Any:
-    return _imported("clusters", "make_cluster_stage")(settings, read=context.read)
+    return _imported("mixing.clusters", "make_cluster_stage")(settings, read=context.read)
 
 
 def _make_output(settings: Any, context: StageContext) -> Any:
-    return _imported("data_sets", "DataSets")(settings, context.workdir)
+    return _imported("mixing.data_sets", "DataSets")(settings, context.workdir)
 
 
 def _report(name: str) -> Callable[[Any, pathlib.Path], None]:
@@ -141,27 +141,31 @@ def _report(name: str) -> Callable[[Any, pathlib.Path], None]:
 
 
 STAGES: Mapping[str, StageEntry] = {
-    SEEDS: StageEntry("seeds", "SeedSettings", _make_seeds),
-    "exact_duplicates": StageEntry("duplicates", "ExactSettings", _plain("duplicates", "ExactDuplicates")),
-    "near_duplicates": StageEntry("duplicates", "NearSettings", _plain("duplicates", "NearDuplicates")),
-    "screens": StageEntry("screens", "ScreenSettings", _plain("screens", "Screens")),
+    SEEDS: StageEntry("intake.seeds", "SeedSettings", _make_seeds),
+    "exact_duplicates": StageEntry(
+        "intake.duplicates", "ExactSettings", _plain("intake.duplicates", "ExactDuplicates")
+    ),
+    "near_duplicates": StageEntry("intake.duplicates", "NearSettings", _plain("intake.duplicates", "NearDuplicates")),
+    "screens": StageEntry("intake.screens", "ScreenSettings", _plain("intake.screens", "Screens")),
     "teachability": StageEntry(
-        "teachability",
+        "teaching.teachability",
         "TeachabilitySettings",
-        _asking("teachability", "TeachabilityStage"),
+        _asking("teaching.teachability", "TeachabilityStage"),
         _report("report_teachability"),
     ),
-    "rubric": StageEntry("rubric", "RubricSettings", _asking("rubric", "RubricStage")),
-    "rewriting": StageEntry("rewriting", "RewritingSettings", _asking("rewriting", "RewritingStage")),
-    "traces": StageEntry("traces", "TracesSettings", _asking("traces", "TracesStage")),
-    "safety": StageEntry("safety", "SafetySettings", _asking("safety", "SafetyStage")),
+    "rubric": StageEntry("teaching.rubric", "RubricSettings", _asking("teaching.rubric", "RubricStage")),
+    "rewriting": StageEntry("teaching.rewriting", "RewritingSettings", _asking("teaching.rewriting", "RewritingStage")),
+    "traces": StageEntry("teaching.traces", "TracesSettings", _asking("teaching.traces", "TracesStage")),
+    "safety": StageEntry("teaching.safety", "SafetySettings", _asking("teaching.safety", "SafetyStage")),
     "decontamination": StageEntry(
-        "decontamination",
+        "overlap.decontamination",
         "DecontaminationSettings",
-        _indexed("decontamination", "Decontamination"),
+        _indexed("overlap.decontamination", "Decontamination"),
         _report("report_contamination"),
     ),
-    "leakage": StageEntry("leakage", "LeakageSettings", _indexed("leakage", "Leakage"), _report("report_leakage")),
-    "clusters": StageEntry("clusters", "ClusterSettings", _make_clusters),
-    OUTPUT: StageEntry("data_sets", "DataSetSettings", _make_output),
+    "leakage": StageEntry(
+        "overlap.leakage", "LeakageSettings", _indexed("overlap.leakage", "Leakage"), _report("report_leakage")
+    ),
+    "clusters": StageEntry("mixing.clusters", "ClusterSettings", _make_clusters),
+    OUTPUT: StageEntry("mixing.data_sets", "DataSetSettings", _make_output),
 }

@@ -5,6 +5,7 @@
     PUZZLE[?num=..&seed=0&split=test&KEY=..]   generated (`phi4r.evals.puzzles.table`): by default the evaluation set
     chains:SPLIT?num=500&min_ops=6&max_ops=7   arithmetic chains, the quickstart's (`phi4r.evals.puzzles.chains`)
     jsonl:PATH                                 a file of Problems with mathematical answers
+    tfds:NAME/SPLIT[@DATA_DIR]                 a prepared data set of such problems, as `phi4r curate` writes it
 
 All take `thinking=0`, for models that answer without a thought; otherwise a response without `</think>` counts as cut
 off, and is wrong. All take `name=WORD`, the folder of the results. Where a verifier has these fields, `compat=1` judges
@@ -14,13 +15,16 @@ as the scorer of the published numbers does, quirks included, and `unprotected=1
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
-from phi4r.data.records import Problem, read_jsonl
+from phi4r.data.records import Problem, Trace, read_jsonl
+from phi4r.data.sources import open_source
 from phi4r.errors import UserError
 from phi4r.evals.benchmarks.loading import load_benchmark
 from phi4r.evals.benchmarks.table import BENCHMARKS
+from phi4r.evals.puzzles import chains
 from phi4r.evals.puzzles.chains import chain_problems
 from phi4r.evals.puzzles.puzzle import PuzzleProblems
 from phi4r.evals.puzzles.table import PUZZLES
@@ -53,13 +57,13 @@ def load_task(spec: str, *, thinking: bool = True, system_message: str | None = 
     if name and not name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"task {spec!r}: name={name} becomes a folder; use letters, digits, - and _.")
     flags = {key: values.pop(key) for key in _VERIFIER_FLAGS if key in values}
-    makers = {"chains": _chains_task, "jsonl": _file_task}
+    makers = {"chains": _chains_task, "jsonl": _file_task, "tfds": _source_task}
     makers |= dict.fromkeys(PUZZLES, _puzzle_task) | dict.fromkeys(BENCHMARKS, _benchmark_task)
     if kind in makers:
         task = makers[kind](spec, kind, place, values, thinking)
         verifier = _with_flags(spec, task.verifier, flags)
         return dataclasses.replace(task, name=name or task.name, verifier=verifier, system_message=system_message)
-    known = [*BENCHMARKS, *PUZZLES, "chains", "jsonl"]
+    known = [*BENCHMARKS, *PUZZLES, "chains", "jsonl", "tfds"]
     near = difflib.get_close_matches(kind, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
     raise UserError(f"unknown task {spec!r}; {hint}")
@@ -77,6 +81,19 @@ def load_tasks(specs: str, *, thinking: bool = True, system_message: str | None 
         if names.count(name) > 1:
             raise UserError(f"two tasks are called {name}; give one another name, as {name}?name={name}_b.")
     return tasks
+
+
+def solver_of(spec: str) -> Callable[[Problem], Trace]:
+    """Returns what writes the worked solutions of the generated task that `spec` names.
+
+    Raises:
+      UserError: if it has no solver.
+    """
+    solvers = {"chains": chains.solve} | {name: puzzle.solve for name, puzzle in PUZZLES.items()}
+    kind = spec.partition("?")[0].partition(":")[0]
+    if kind not in solvers:
+        raise UserError(f"task {spec!r} has no solver that writes thoughts; take {', '.join(sorted(solvers))}.")
+    return solvers[kind]
 
 
 def _puzzle_task(spec: str, name: str, place: str, values: dict[str, str], thinking: bool) -> Task:
@@ -118,6 +135,14 @@ def _benchmark_task(spec: str, name: str, place: str, values: dict[str, str], th
 def _file_task(spec: str, _: str, path: str, values: dict[str, str], thinking: bool) -> Task:
     _parameters(spec, values, known={}, form=JSONL_SPEC)
     return Task(pathlib.Path(path).stem, tuple(read_jsonl(path, Problem)), MathVerifier(thinking=thinking))
+
+
+def _source_task(spec: str, kind: str, place: str, values: dict[str, str], thinking: bool) -> Task:
+    _parameters(spec, values, known={}, form="tfds:NAME/SPLIT[@DATA_DIR]")
+    source = open_source(f"{kind}:{place}")
+    problems = tuple(Problem.from_dict(source[row], where=source.where(row)) for row in range(len(source)))
+    name = "-".join(re.findall(r"\w+", place.partition("@")[0]))
+    return Task(name, problems, MathVerifier(thinking=thinking))
 
 
 def _chains_task(spec: str, _: str, split: str, values: dict[str, str], thinking: bool) -> Task:

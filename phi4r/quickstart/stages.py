@@ -13,19 +13,15 @@ import jax
 import numpy as np
 
 from phi4r.checkpoint.convert import hf_to_orbax, orbax_to_hf
-from phi4r.checkpoint.release import load_hf_folder, load_params, save_hf_folder
-from phi4r.data.records import Problem, Trace, write_json, write_jsonl
+from phi4r.checkpoint.random_base import write_random_base
+from phi4r.checkpoint.release import load_hf_folder, load_params
+from phi4r.data.records import write_json, write_jsonl
 from phi4r.errors import UserError
 from phi4r.evals.experiment import EvalSettings, run_evaluate
-from phi4r.evals.puzzles import chains
-from phi4r.evals.puzzles.table import PUZZLES
-from phi4r.evals.specs import load_task
+from phi4r.evals.specs import load_task, solver_of
 from phi4r.metrics.writer import read_metrics
-from phi4r.model.transformer import init_params
 from phi4r.quickstart.settings import ProblemSettings, QuickstartSettings
 from phi4r.rl.train import GrpoRunSettings
-from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
-from phi4r.text.tokenizer import load_tokenizer
 from phi4r.train.sft import SftSettings
 
 
@@ -66,19 +62,6 @@ def write_problems(settings: ProblemSettings, folder: pathlib.Path, *, seed: int
             write_jsonl(folder / f"{name}.jsonl", load_task(_seeded(spec, seed)).problems)
 
 
-def solver_of(spec: str) -> Callable[[Problem], Trace]:
-    """Returns what writes the worked solutions of the task that `spec` names.
-
-    Raises:
-      UserError: if it has no solver.
-    """
-    solvers = {"chains": chains.solve} | {name: puzzle.solve for name, puzzle in PUZZLES.items()}
-    kind = spec.partition("?")[0].partition(":")[0]
-    if kind not in solvers:
-        raise UserError(f"problems.sft={spec!r} has no solver that writes thoughts; take {', '.join(sorted(solvers))}.")
-    return solvers[kind]
-
-
 def _seeded(spec: str, seed: int) -> str:
     """Returns the spec with a seed, if it names none."""
     path, _, query = spec.partition("?")
@@ -86,17 +69,8 @@ def _seeded(spec: str, seed: int) -> str:
 
 
 def make_base(settings: QuickstartSettings, folder: pathlib.Path) -> None:
-    """Writes the base as a Hugging Face folder: random weights, the small tokenizer with Phi-4's placeholders.
-
-    A real base has read the internet; this one has read nothing, so all that it will know it learns in SFT.
-    """
-    tokenizer_folder = folder.with_name(folder.name + "_tokenizer")
-    write_sentencepiece_folder(QUICKSTART_MODEL.read_bytes(), tokenizer_folder)
-    tokenizer = load_tokenizer(tokenizer_folder)
-    config = settings.base_config(tokenizer.vocab_size)
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    params = init_params(config, jax.random.key(settings.seed))
-    save_hf_folder(folder, params, config=config, source_folder=tokenizer_folder, hf_fields=ids)
+    """Writes the base as a Hugging Face folder of random weights."""
+    write_random_base(folder, settings.base_config, seed=settings.seed)
 
 
 def convert_base(source: pathlib.Path, destination: pathlib.Path) -> None:

@@ -69,7 +69,14 @@ class EndpointGenerator:
     A server that keeps to the `seed` of a request gives the same answers again; most do so roughly or not at all.
     """
 
-    def __init__(self, settings: EndpointSettings, sampling: SamplingParams, stop: Sequence[str] = ()):
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        sampling: SamplingParams,
+        stop: Sequence[str] = (),
+        *,
+        failures_end_it: bool = True,
+    ):
         """Connects when first asked.
 
         Args:
@@ -77,13 +84,15 @@ class EndpointGenerator:
           sampling: temperature and so on; top_k and min_p, which the protocol does not have, are sent where they are
             set. A server cannot force the end of a thought.
           stop: strings at which an answer ends.
+          failures_end_it: whether a request that fails for good ends the call; else it gets an answer of finish reason
+            "failed" that says why, and the others go on.
 
         Raises:
           UserError: for a limit of the thought.
         """
         if sampling.max_thought != SamplingParams().max_thought:
             raise UserError("a server cannot end a thought by force; leave decoding.max_thought out.")
-        self._settings = settings
+        self._settings, self._failures_end_it = settings, failures_end_it
         self._fields = _request_fields(settings, sampling, stop)
         self._pace = _Pace(settings.requests_per_minute)
 
@@ -131,7 +140,7 @@ class EndpointGenerator:
                 except queue.Empty:
                     return
                 try:
-                    arrived.put((row, self._ask(client, requests[row])))
+                    arrived.put((row, self._answer(client, requests[row])))
                 except BaseException as error:  # raised again by the thread that waits
                     stopped.set()
                     arrived.put((row, error))
@@ -158,6 +167,15 @@ class EndpointGenerator:
             finally:
                 stopped.set()
         return [completions[row] for row in range(len(requests))]
+
+    def _answer(self, client, request: Mapping[str, Any]) -> Completion:
+        """Returns the answer to a request, or that it failed, where that is one."""
+        try:
+            return self._ask(client, request)
+        except UserError as error:
+            if self._failures_end_it:
+                raise
+            return Completion(str(error), 0, "failed")
 
     def _ask(self, client, request: Mapping[str, Any]) -> Completion:
         """Sends one request, again and again if need be."""

@@ -23,7 +23,7 @@ class Completion:
       text: special tokens dropped, but for the thought's tags; it ends before a stop string.
       num_tokens: that were drawn, those of the end or of a stop string included.
       finish_reason: "stop" where the model ended or a stop string was drawn, "length" where it was cut off, "refused"
-        where a server would not answer.
+        where a server would not answer, "failed" where it could not, and the call went on: the text then says why.
     """
 
     text: str

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from phi4r.curation.asking import Asker
+from phi4r.curation.asking.asking import Asker
 from phi4r.curation.item import Item
 from phi4r.errors import UserError
 from phi4r.sampling.generator import Completion

@@ -23,8 +23,8 @@ FILES = ("kept-*.jsonl", "dropped.jsonl", "quarantine.jsonl", "examples.md")
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
     """Two toy stages in the table."""
-    even = StageEntry("duplicates", "ExactSettings", lambda settings, context: Even())
-    letters = StageEntry("duplicates", "ExactSettings", lambda settings, context: SameLetters())
+    even = StageEntry("intake.duplicates", "ExactSettings", lambda settings, context: Even())
+    letters = StageEntry("intake.duplicates", "ExactSettings", lambda settings, context: SameLetters())
     monkeypatch.setattr(table, "STAGES", {**table.STAGES, "even": even, "letters": letters})
 
 
@@ -153,7 +153,7 @@ def test_a_stage_that_breaks_leaves_no_half_of_itself_and_the_next_run_is_as_if_
                 raise KeyboardInterrupt
             return super().__call__(items)
 
-    broken = StageEntry("duplicates", "ExactSettings", lambda settings, context: Breaking())
+    broken = StageEntry("intake.duplicates", "ExactSettings", lambda settings, context: Breaking())
     with monkeypatch.context() as patched:
         patched.setitem(table.STAGES, "even", broken)
         with pytest.raises(KeyboardInterrupt):
@@ -166,7 +166,7 @@ def test_a_stage_that_breaks_leaves_no_half_of_itself_and_the_next_run_is_as_if_
 
 KILLED = """
 import sys, time
-from phi4r.curation import duplicates
+from phi4r.curation.intake import duplicates
 from phi4r.curation.pipeline import CurateSettings, run_curate
 from phi4r.settings import build
 import json
@@ -217,7 +217,7 @@ def test_an_item_that_cannot_be_decided_stops_the_run_where_it_should(tmp_path):
 
 
 def test_the_seeds_are_in_a_database_that_says_when_they_came(tmp_path):
-    from phi4r.curation.seed_database import SeedDatabase
+    from phi4r.curation.intake.seed_database import SeedDatabase
 
     curate(tmp_path, until="seeds")
     curate(tmp_path, [*PROMPTS, "10"], until="seeds")

@@ -1,4 +1,4 @@
-from phi4r.curation.grouping import Verdict, settle
+from phi4r.curation.engines.grouping import Verdict, settle
 from phi4r.curation.stage import GroupStage, ItemStage, Outcome, dropped, failed, kept
 from tests.curation.toys import Even, SameLetters, item
 

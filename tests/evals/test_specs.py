@@ -1,6 +1,7 @@
 import pytest
 
-from phi4r.data.records import write_jsonl
+from phi4r.data.records import Problem, write_jsonl
+from phi4r.data.tfds_source import write_tfds
 from phi4r.errors import UserError
 from phi4r.evals.puzzles.chains import chain_problems
 from phi4r.evals.specs import load_task
@@ -61,3 +62,13 @@ def test_an_answer_without_a_finished_thought_is_wrong_unless_the_spec_says_that
 def test_a_bad_spec_is_refused(spec, message):
     with pytest.raises(UserError, match=message):
         load_task(spec)
+
+
+def test_a_data_set_of_curation_is_a_task(tmp_path):
+    problems = [Problem("a", "1 + 1?", "2", {"source": "sums"}), Problem("b", "2 + 2?", "4", {"source": "sums"})]
+    write_tfds(tmp_path, "curated_rl", {"train": problems, "held_out": problems[:1]})
+    task = load_task(f"tfds:curated_rl/train@{tmp_path}")
+    assert (task.name, task.verifier) == ("curated_rl-train", MathVerifier(thinking=True))
+    assert sorted(task.problems, key=lambda problem: problem.id) == problems
+    with pytest.raises(UserError, match="no split 'test'; there: held_out, train"):
+        load_task(f"tfds:curated_rl/test@{tmp_path}")

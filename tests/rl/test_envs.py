@@ -5,11 +5,10 @@ import re
 import pytest
 
 from configs import grpo_envs
-from phi4r.evals.specs import load_task
+from phi4r.evals.specs import load_task, solver_of
 from phi4r.main import run_experiment
 from phi4r.metrics.writer import read_metrics
 from phi4r.quickstart.settings import QuickstartSettings
-from phi4r.quickstart.stages import solver_of
 from phi4r.settings import build
 from phi4r.text.chat import Chat, load_chat
 from phi4r.text.reasoning import write_reasoning_tokenizer

@@ -1,0 +1,1 @@
+"""Models that stages ask, each question once."""
