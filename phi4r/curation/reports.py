@@ -8,6 +8,7 @@ from typing import Any
 from phi4r.curation.folder import DROPPED_FILE
 from phi4r.curation.item import Item
 from phi4r.curation.shards import kept_files, read_items
+from phi4r.data.records import write_json
 
 
 def report_teachability(settings: Any, folder: pathlib.Path) -> None:
@@ -18,6 +19,13 @@ def report_teachability(settings: Any, folder: pathlib.Path) -> None:
         agreements = read_agreements([*kept_files(folder), folder / DROPPED_FILE])
         for kind in ("png", "svg"):
             write_agreement_plot(agreements, folder / f"agreement.{kind}", low=settings.low, high=settings.high)
+
+
+def report_rubric(settings: Any, folder: pathlib.Path) -> None:
+    """Writes graders.json: how well the graders agree, over kept and dropped items."""
+    from phi4r.curation.teaching.rubric import graders_report
+
+    write_json(folder / "graders.json", graders_report(judged_items(folder)))
 
 
 def report_contamination(settings: Any, folder: pathlib.Path) -> None:

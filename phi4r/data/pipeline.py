@@ -85,6 +85,7 @@ class DataStats:
       num_dropped: rows left out because they are too long.
       longest_dropped: tokens of the longest of them, 0 if there is none.
       fill: the share of packed rows that is not padding, over the first window.
+      segments: examples of a packed row in the mean, over the first window.
     """
 
     num_examples: int
@@ -93,6 +94,16 @@ class DataStats:
     num_dropped: int
     longest_dropped: int
     fill: float
+    segments: float
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.num_examples:,} examples with {self.num_tokens:,} tokens, the longest {self.longest:,}; rows are "
+            f"{self.fill:.1%} full, with {self.segments:.1f} examples each"
+        )
+        if not self.num_dropped:
+            return text
+        return f"{text}; {self.num_dropped:,} are too long for a row and left out, the longest {self.longest_dropped:,}"
 
 
 class TrainData:
@@ -188,11 +199,13 @@ class TrainData:
 
     def _make_stats(self) -> DataStats:
         lengths = self._selection.lengths
+        fill, segments = self._stream.first_window()
         return DataStats(
             num_examples=sum(len(source_lengths) for source_lengths in lengths),
             num_tokens=sum(int(source_lengths.sum(dtype=np.int64)) for source_lengths in lengths),
             longest=max(int(source_lengths.max()) for source_lengths in lengths),
             num_dropped=self._selection.num_dropped,
             longest_dropped=self._selection.longest_dropped,
-            fill=self._stream.fill(),
+            fill=fill,
+            segments=segments,
         )

@@ -145,12 +145,13 @@ class RowStream:
             for member in members
         ]
 
-    def fill(self) -> float:
-        """Returns the share of the first window's rows that is not padding."""
+    def first_window(self) -> tuple[float, float]:
+        """Returns the share of the first window's rows that is not padding, and the examples of a row in the mean."""
         with self._lock:
             window = self._plan(0)
         tokens = self._window_lengths(window.sources, window.rows).sum(dtype=np.int64)
-        return float(tokens / (window.plan.num_rows * self._row_length))
+        num_rows = window.plan.num_rows
+        return float(tokens / (num_rows * self._row_length)), len(window.rows) / num_rows
 
     def _plan(self, index: int) -> _Window:
         """Returns a window; the latest few are kept."""

@@ -6,7 +6,7 @@ problems, runs and tokens that it says when it is opened; `phi4r.evals.runner` i
 
 import contextlib
 import dataclasses
-import logging
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from phi4r.errors import UserError
 from phi4r.evals.specs import load_tasks
 from phi4r.evals.tasks import Task, check_prompts
+from phi4r.hosts import is_primary
 from phi4r.model.config import ModelConfig
 from phi4r.sampling import Sampler, SamplerSettings, SamplingParams
 from phi4r.sampling.generator import SamplerGenerator
@@ -23,7 +24,6 @@ from phi4r.typing import Params
 from phi4r.verifiers.pool import VerifierPool
 
 _FIGURES = ("dev_accuracy", "dev_length", "dev_clipped_share")
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Probe:
     """Measures parameters on tasks; holds the compiled sampler and the verifier processes, never parameters."""
 
     def __init__(self, settings: ProbeSettings, config: ModelConfig, chat: Chat, *, mesh: Mesh | None = None):
-        """Loads the tasks, says what a look at them may cost, and starts the verifiers; close the probe after use.
+        """Loads the tasks and starts the verifiers; close the probe after use.
 
         Raises:
           UserError: for a bad task, or prompts longer than `sampler.prompt_length`.
@@ -68,7 +68,6 @@ class Probe:
         self._chat = chat
         for task in self._tasks:
             check_prompts(task, chat, prompt_length=settings.sampler.prompt_length)
-        _log.info("%s", self.budget())
         tokenizer = chat.tokenizer
         self._sampler = Sampler(
             config, settings.sampler, eos_ids=[tokenizer.eos_id], pad_id=tokenizer.pad_id, mesh=mesh
@@ -137,11 +136,13 @@ class Probe:
 def open_probe(
     settings: ProbeSettings | None, config: ModelConfig, chat: Chat, *, mesh: Mesh | None = None
 ) -> Iterator[Probe | None]:
-    """Gives a probe that is closed in the end, or None where no task is to be asked."""
+    """Gives a probe, and says what it costs, or None where no task is to be asked; it is closed in the end."""
     if settings is None or not settings.task.strip():
         yield None
         return
     probe = Probe(settings, config, chat, mesh=mesh)
+    if is_primary():
+        print(f"phi4r: {probe.budget()}", file=sys.stderr, flush=True)
     try:
         yield probe
     finally:

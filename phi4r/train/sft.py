@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import sys
 from typing import Any, Literal
 
 import jax
@@ -251,6 +252,8 @@ def _open_data(
             f"the longest example has {data.stats.longest} tokens, but the model was made for {config.max_positions}"
             " positions; set model.rope, convert it with --reasoning, or drop long examples by data.row_length."
         )
+    if is_primary():
+        print(f"phi4r: data: {data.stats}", file=sys.stderr, flush=True)
     return data
 
 

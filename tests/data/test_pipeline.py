@@ -163,7 +163,11 @@ def test_statistics_by_hand(chat):
     data = make_data(chat, rows=rows, overlong="drop", window=3, row_length=63)
     assert (data.stats.num_examples, data.stats.num_tokens, data.stats.longest) == (3, 63, 22)
     assert (data.stats.num_dropped, data.stats.longest_dropped) == (1, 109)
-    assert data.stats.fill == pytest.approx(1.0)
+    assert data.stats.fill == pytest.approx(1.0)  # 63 of 63
+    assert str(data.stats) == (
+        "3 examples with 63 tokens, the longest 22; rows are 100.0% full, with 3.0 examples each; 1 are too long for a "
+        "row and left out, the longest 109"
+    )
 
 
 def test_over_length_rows_are_refused_with_their_number_and_length(chat, tmp_path):

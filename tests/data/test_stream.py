@@ -79,10 +79,10 @@ def test_rows_are_the_same_in_any_order_and_from_any_thread():
         assert list(pool.map(together.row, shuffled)) == [expected[number] for number in shuffled]
 
 
-def test_fill_counts_the_tokens_of_the_first_window():
+def test_the_first_window_says_how_full_rows_are_and_with_how_many_examples():
     # Lengths 6, 5, 4, 3, 2 fill two rows of 10 exactly; one a row they fill 20 of 50.
     lengths = [np.array([6, 4, 5, 3, 2])]
-    for pack, fill in ((True, 1.0), (False, 0.4)):
+    for pack, fill, examples in ((True, 1.0, 2.5), (False, 0.4, 1.0)):
         order = ExampleOrder([5], [1.0], seed=0)
         stream = RowStream(order, lengths, row_length=10, window=5, pack=pack, seed=0)
-        assert stream.fill() == pytest.approx(fill)
+        assert stream.first_window() == pytest.approx((fill, examples))

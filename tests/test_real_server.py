@@ -3,18 +3,17 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 
+from benchmarks import curate_real
+from benchmarks.serving import transformers_server
 from benchmarks.smollm2 import write_smollm2_folder
 from phi4r.checkpoint.release import load_model
+from phi4r.curation.pipeline import CurateSettings, run_curate
 from phi4r.errors import UserError
 from phi4r.evals.decoding import DecodingSettings
 from phi4r.evals.experiment import EvalSettings, run_evaluate
@@ -24,6 +23,7 @@ from phi4r.evals.specs import load_task
 from phi4r.model.rope_scaling import RopeSettings
 from phi4r.sampling import SamplerSettings
 from phi4r.sampling.endpoint import EndpointSettings
+from phi4r.settings import build
 from phi4r.text.chat import load_chat
 
 for package in ("torch", "transformers", "accelerate", "fastapi", "uvicorn"):
@@ -31,7 +31,6 @@ for package in ("torch", "transformers", "accelerate", "fastapi", "uvicorn"):
 
 NUM_PROBLEMS, MAX_TOKENS = 4, 16
 DECODING = DecodingSettings(temperature=0.0, top_p=1.0, top_k=0, max_tokens=MAX_TOKENS)
-START_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -46,35 +45,8 @@ def model():
 @pytest.fixture(scope="module")
 def server(model, tmp_path_factory):
     """The base URL of a server of that model, which ends with the tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
-    command = [pathlib.Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [*map(str, command), "--port", str(port), "--device", "cpu"], env=env, stdout=file, stderr=file
-        )
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
-            process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen, log: pathlib.Path) -> None:
-    """Returns when the server is ready."""
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        assert process.poll() is None, f"the server ended: {log.read_text()[-2000:]}"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.2)
-    pytest.fail(f"the server was not ready in {START_S:g} s: {log.read_text()[-2000:]}")
+    with transformers_server(model, tmp_path_factory.mktemp("server") / "log") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +113,17 @@ def test_the_command_asks_the_server_too(served, server, model, problems, reposi
     assert f"gsm8k: {NUM_PROBLEMS} problems, 1 run" in result.stdout
     responses = read_responses(tmp_path / "gsm8k" / "responses.jsonl")
     assert sorted(map(repr, responses)) == sorted(map(repr, served[0]))
+
+
+def test_curation_asks_the_server_as_its_weak_model_and_writes_what_rl_reads(server, model, shared_data, tmp_path):
+    rows = curate_real.read_prompts(shared_data, 3)
+    curate_real.write_inputs(tmp_path, rows)
+    config = curate_real.sections(tmp_path, model, server, samples=2, max_tokens=MAX_TOKENS)
+    summaries = run_curate(build(CurateSettings, config, where="config"), tmp_path / "run")
+    assert summaries["seeds"]["in"] == 6 and summaries["teachability"]["failed"] == 0
+    answers = {row["prompt"]: row["answer"] for of_set in rows.values() for row in of_set}
+    task = load_task(f"tfds:real_rl/train@{tmp_path / 'data'}")
+    assert 0 < len(task.problems) <= summaries["teachability"]["out"]
+    for problem in task.problems:  # the plurality of the recorded strong model is the gold answer
+        assert problem.answer == answers[problem.prompt]
+        assert problem.meta["teachability"]["agreement"] in (0.0, 0.5)  # of two answers, none or one is right
