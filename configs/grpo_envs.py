@@ -206,7 +206,7 @@ def sft(num_steps: int) -> ConfigDict:
     config.model = common.tiny_model()
     config.mesh = common.mesh()
     config.data = ConfigDict()
-    config.data.sources = ({"spec": "jsonl:{workdir}/problems/sft.jsonl", "weight": 1.0},)
+    config.data.sources = ({"spec": "tfds:quickstart_sft/train@{workdir}/problems/data", "weight": 1.0},)
     config.data.global_batch = 8
     config.data.row_length = 256
     config.data.position_stretch = 2.0  # longer thoughts than these are in range

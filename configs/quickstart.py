@@ -8,6 +8,8 @@ writes each operation and the value after it, so a right answer needs k right st
     GRPO     k = 6..7, without thoughts: 64 problems x 8 responses a step, the paper's reward and objective
     test     k = 6..7, problems of neither; greedy, and several runs at temperature 0.8
 
+What SFT and GRPO learn from is made by curation (`phi4r.quickstart.problems`), with a data card in problems/data.
+
 Everything that differs from the paper's two configs differs because the model is 36,000 times smaller: learning rates
 grow as models shrink, and lengths are scaled to those of the task.
 
@@ -81,7 +83,7 @@ def sft() -> ConfigDict:
     config.model = common.tiny_model()
     config.mesh = common.mesh()
     config.data = ConfigDict()
-    config.data.sources = ({"spec": "jsonl:{workdir}/problems/sft.jsonl", "weight": 1.0},)
+    config.data.sources = ({"spec": "tfds:quickstart_sft/train@{workdir}/problems/data", "weight": 1.0},)
     config.data.global_batch = 16
     config.data.row_length = 160
     config.data.position_stretch = 2.0
@@ -99,7 +101,7 @@ def grpo() -> ConfigDict:
     """Learning from the reward alone, on chains of six and seven operations."""
     config = ConfigDict()
     config.init_from = "{workdir}/sft/params"
-    config.task = "jsonl:{workdir}/problems/rl.jsonl"
+    config.task = "tfds:quickstart_rl/train@{workdir}/problems/data"
     config.num_steps = 30
     config.problems_per_step = 64
     config.num_microbatches = 1

@@ -84,7 +84,7 @@ def tiny() -> ConfigDict:
 
     config.model = common.tiny_model()
 
-    config.data.sources = ({"spec": "jsonl:runs/quickstart/problems/sft.jsonl", "weight": 1.0},)
+    config.data.sources = ({"spec": "tfds:quickstart_sft/train@runs/quickstart/problems/data", "weight": 1.0},)
     config.data.global_batch = 16
     config.data.row_length = 128
 

@@ -90,7 +90,7 @@ def tiny() -> ConfigDict:
     config.lora.rank = 16
     config.lora.alpha = 32.0
 
-    config.data.sources = ({"spec": "jsonl:runs/quickstart/problems/sft.jsonl", "weight": 1.0},)
+    config.data.sources = ({"spec": "tfds:quickstart_sft/train@runs/quickstart/problems/data", "weight": 1.0},)
     config.data.global_batch = 16
     config.data.row_length = 128
 

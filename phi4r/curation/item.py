@@ -65,8 +65,8 @@ class Item:
         return cls(**row)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the row that `from_dict` reads."""
-        return dataclasses.asdict(self)
+        """Returns the row that `from_dict` reads; its `meta` is that of the item, and no copy."""
+        return {**{name: getattr(self, name) for name in _TEXTS}, "meta": self.meta}
 
     def noted(self, stage: str, **found: Any) -> "Item":
         """Returns the item with what a stage found out, in `meta[stage]`."""

@@ -153,9 +153,12 @@ STAGES: Mapping[str, StageEntry] = {
         _asking("teaching.teachability", "TeachabilityStage"),
         _report("report_teachability"),
     ),
-    "rubric": StageEntry("teaching.rubric", "RubricSettings", _asking("teaching.rubric", "RubricStage")),
+    "rubric": StageEntry(
+        "teaching.rubric", "RubricSettings", _asking("teaching.rubric", "RubricStage"), _report("report_rubric")
+    ),
     "rewriting": StageEntry("teaching.rewriting", "RewritingSettings", _asking("teaching.rewriting", "RewritingStage")),
     "traces": StageEntry("teaching.traces", "TracesSettings", _asking("teaching.traces", "TracesStage")),
+    "solutions": StageEntry("teaching.solutions", "SolutionsSettings", _plain("teaching.solutions", "SolutionsStage")),
     "safety": StageEntry("teaching.safety", "SafetySettings", _asking("teaching.safety", "SafetyStage")),
     "decontamination": StageEntry(
         "overlap.decontamination",

@@ -1,6 +1,6 @@
 """The quickstart from top to bottom: problems, base, conversion, SFT, GRPO, evaluation, export, report.
 
-    WORKDIR/problems/         problems for SFT (with thoughts), test, and where asked for GRPO and development
+    WORKDIR/problems/         data sets of SFT and GRPO, and files to ask (see `phi4r.quickstart.problems`)
     WORKDIR/base_hf, base     the base as a Hugging Face folder, and converted with --reasoning
     WORKDIR/sft, grpo         the two runs (see `phi4r.train.sft`, `phi4r.rl.train`)
     WORKDIR/plain, continued  the controls, if asked for
@@ -24,6 +24,7 @@ import phi4r
 from phi4r.data.records import write_json
 from phi4r.errors import UserError
 from phi4r.quickstart import stages
+from phi4r.quickstart.problems import write_problems
 from phi4r.quickstart.report import model_figures, write_quickstart_report
 from phi4r.quickstart.settings import QuickstartSettings
 from phi4r.rl.train import run_grpo
@@ -48,7 +49,7 @@ def run_quickstart(settings: QuickstartSettings, workdir: str | os.PathLike) -> 
     models = MODELS | (CONTROLS if settings.controls else {})
     log = stages.StageLog(workdir, total=7 + len(models) + (len(CONTROLS) if settings.controls else 0))
 
-    log.run("problems", lambda: stages.write_problems(settings.problems, workdir / "problems", seed=seed))
+    log.run("problems", lambda: write_problems(settings.problems, workdir / "problems", seed=seed))
     log.run("base", lambda: stages.make_base(settings, workdir / "base_hf"))
     log.run("convert", lambda: stages.convert_base(workdir / "base_hf", workdir / "base"))
     log.run("sft", lambda: run_sft(sft, workdir / "sft"))

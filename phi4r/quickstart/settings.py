@@ -10,15 +10,17 @@ from phi4r.train.sft import SftSettings
 
 @dataclasses.dataclass(frozen=True)
 class ProblemSettings:
-    """Task specs (`phi4r.evals.specs`) of generated problems that are written to WORKDIR/problems before the training.
+    """Task specs (`phi4r.evals.specs`) of generated problems that are made before the training, in WORKDIR/problems.
 
     A spec without `seed=` gets the seed of the quickstart. Splits are disjoint, so what is trained on is never asked
     in the evaluation.
 
     Attributes:
-      sft: problems that the task's solver writes thoughts for, for SFT.
+      sft: problems that the task's solver writes thoughts for; SFT reads them from
+        "tfds:quickstart_sft/train@{workdir}/problems/data".
       test: problems that are evaluated on; the report shows the first.
-      rl: problems for GRPO; empty where `grpo.task` is generated while it trains, without end.
+      rl: problems for GRPO, which reads them from "tfds:quickstart_rl/train@{workdir}/problems/data"; empty where
+        `grpo.task` is generated while it trains, without end.
       dev: problems to watch training by; empty where the probes' tasks are generated too.
     """
 

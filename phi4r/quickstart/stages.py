@@ -7,7 +7,6 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from urllib.parse import parse_qsl
 
 import jax
 import numpy as np
@@ -15,12 +14,11 @@ import numpy as np
 from phi4r.checkpoint.convert import hf_to_orbax, orbax_to_hf
 from phi4r.checkpoint.random_base import write_random_base
 from phi4r.checkpoint.release import load_hf_folder, load_params
-from phi4r.data.records import write_json, write_jsonl
+from phi4r.data.records import write_json
 from phi4r.errors import UserError
 from phi4r.evals.experiment import EvalSettings, run_evaluate
-from phi4r.evals.specs import load_task, solver_of
 from phi4r.metrics.writer import read_metrics
-from phi4r.quickstart.settings import ProblemSettings, QuickstartSettings
+from phi4r.quickstart.settings import QuickstartSettings
 from phi4r.rl.train import GrpoRunSettings
 from phi4r.train.sft import SftSettings
 
@@ -47,25 +45,6 @@ class StageLog:
         stage()
         self.seconds[name] = round(time.perf_counter() - started, 2)
         write_json(self._path, self.seconds)
-
-
-def write_problems(settings: ProblemSettings, folder: pathlib.Path, *, seed: int) -> None:
-    """Writes sft.jsonl with thoughts, and test.jsonl, rl.jsonl and dev.jsonl, where they are asked for, without.
-
-    Raises:
-      UserError: for a bad spec, or one for SFT whose task has no solver.
-    """
-    solve = solver_of(settings.sft)
-    write_jsonl(folder / "sft.jsonl", [solve(problem) for problem in load_task(_seeded(settings.sft, seed)).problems])
-    for name, spec in {"test": settings.test, "rl": settings.rl, "dev": settings.dev}.items():
-        if spec:
-            write_jsonl(folder / f"{name}.jsonl", load_task(_seeded(spec, seed)).problems)
-
-
-def _seeded(spec: str, seed: int) -> str:
-    """Returns the spec with a seed, if it names none."""
-    path, _, query = spec.partition("?")
-    return spec if "seed" in dict(parse_qsl(query)) else f"{path}?{query}&seed={seed}".replace("?&", "?")
 
 
 def make_base(settings: QuickstartSettings, folder: pathlib.Path) -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from configs import quickstart
 from phi4r.checkpoint.release import load_hf_folder
-from phi4r.data.records import Trace, read_jsonl
+from phi4r.data.sources import open_source
 from phi4r.errors import UserError
 from phi4r.evals.responses import read_responses
 from phi4r.main import run_experiment
 from phi4r.metrics.writer import read_metrics
 from phi4r.quickstart.table import read_reports, results_table
+
+NUMBERS = {"sft": 100, "rl": 50, "dev": 8, "test": 8}
 
 
 def small_config(seed: int = 0):
@@ -25,8 +27,7 @@ def small_config(seed: int = 0):
     config.base.num_heads = 2
     config.base.mlp_dim = 32
     config.base.head_dim = 16
-    numbers = {"sft": 100, "rl": 50, "dev": 8, "test": 8}
-    config.problems = {name: re.sub(r"num=\d+", f"num={numbers[name]}", config.problems[name]) for name in numbers}
+    config.problems = {name: re.sub(r"num=\d+", f"num={NUMBERS[name]}", config.problems[name]) for name in NUMBERS}
     config.sft.num_steps = 12
     config.sft.save_every = 12
     config.sft.optimizer.warmup_steps = 2
@@ -67,12 +68,12 @@ def test_the_report_agrees_with_the_stored_responses(finished):
 
 def test_grpo_and_test_problems_are_longer_than_those_of_sft_and_never_shared(finished):
     workdir, _ = finished
-    traces = read_jsonl(workdir / "problems" / "sft.jsonl", Trace)
-    assert {trace.meta["num_ops"] for trace in traces} == {2, 3, 4, 5}
-    prompts = {
-        name: {json.loads(line)["prompt"] for line in (workdir / "problems" / f"{name}.jsonl").open()}
-        for name in ("sft", "rl", "dev", "test")
-    }
+    data = f"{workdir}/problems/data"
+    places = {name: f"tfds:quickstart_{name}/train@{data}" for name in ("sft", "rl")}
+    places |= {name: f"jsonl:{workdir}/problems/{name}.jsonl" for name in ("dev", "test")}
+    rows = {name: list(map(open_source(place).__getitem__, range(NUMBERS[name]))) for name, place in places.items()}
+    assert {row["meta"]["num_ops"] for row in rows["sft"]} == {2, 3, 4, 5}
+    prompts = {name: {row["prompt"] for row in of_set} for name, of_set in rows.items()}
     assert {len(prompt.split()) - 3 for prompt in prompts["rl"] | prompts["test"]} == {6, 7}
     assert sum(map(len, prompts.values())) == len(set().union(*prompts.values()))
 

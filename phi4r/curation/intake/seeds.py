@@ -35,7 +35,7 @@ class SourceSettings:
 
     Attributes:
       place: a file (.jsonl, .jsonl.gz, .json, .csv, .parquet), a folder or pattern of them, "tfds:NAME/SPLIT[@FOLDER]",
-        or "task:SPEC" for the problems of a task (`phi4r evaluate --tasks`).
+        or "task:SPEC" for the problems of a task (`phi4r evaluate --tasks`), whose spec the items note as `task`.
       licence: of the data, as its card says.
       domain: as "math"; empty if rows say so, or nobody knows.
       fields: field of an item -> field of a row, where they are not called the same, as {"prompt": "question"}; items
@@ -158,6 +158,8 @@ class Seeds:
             except UserError as error:
                 yield Malformed(where, str(error), name)
                 continue
+            if source.place.startswith(_TASK):
+                item = item.noted(NAME, task=source.place.removeprefix(_TASK))
             allowed = self._settings.allows(item.licence)
             yield kept(item) if allowed else failed(item, f"licence {item.licence} is not allowed")
         yield from self._malformed(rows, told, name)

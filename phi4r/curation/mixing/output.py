@@ -148,7 +148,7 @@ def _write(
                     sft.write(split, item.trace())
                 elif mixture.times(item):
                     sft.write(split, item.trace(), group=cluster_of(item))
-            if rl and is_problem(item, mixture) and hash(item.prompt) not in asked:
+            if rl and is_problem(item, output, mixture) and hash(item.prompt) not in asked:
                 asked.add(hash(item.prompt))
                 rl.write(split, item.problem())
                 if split not in files:

@@ -33,6 +33,7 @@ class OutputSettings:
       overlong: "error" refuses traces of more tokens than a row, "drop" leaves them out and counts them.
       shard_mib: size at which a new file is begun.
       seed: decides which prompts are held out.
+      problem_sources: whose items become problems of reinforcement learning, if they have an answer; empty for all.
     """
 
     name: str = "curated"
@@ -43,6 +44,7 @@ class OutputSettings:
     overlong: Literal["error", "drop"] = "error"
     shard_mib: int = 256
     seed: int = 0
+    problem_sources: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not (self.name.isidentifier() and self.name.islower()):
@@ -65,7 +67,7 @@ class Survey:
       lengths: of the training traces that are in the mixture.
       held_out: traces that are held out.
       held_out_length: of these.
-      problems: items with an answer that can be checked, prompts that come again among them.
+      problems: items that become problems, prompts that come again among them.
       neither: items that are neither trace nor problem.
       overlong: traces that are too long to be written.
       longest: length of the longest trace.
@@ -112,7 +114,7 @@ def survey_items(
     """
     survey = Survey()
     for item in items:
-        problem = is_problem(item, mixture)
+        problem = is_problem(item, output, mixture)
         survey.problems += problem
         if not item.solution.strip():
             survey.neither += not problem
@@ -164,7 +166,12 @@ def split_of_item(item: Item, output: OutputSettings) -> str:
     return split_of(item.prompt, held_out=output.held_out, seed=output.seed)
 
 
-def is_problem(item: Item, mixture: MixtureSettings) -> bool:
-    """Whether an answer to the item can be checked; safety data has none to check, whatever its fields say."""
+def is_problem(item: Item, output: OutputSettings, mixture: MixtureSettings) -> bool:
+    """Whether the item becomes a problem: it is of a source that gives them, and has an answer that can be checked.
+
+    Safety data has none to check, whatever its fields say.
+    """
+    if output.problem_sources and item.source not in output.problem_sources:
+        return False
     domain = noted_value(item, f"{CLUSTERS}.domain") or item.domain
     return bool(item.answer.strip()) and domain != mixture.safety_domain

@@ -120,9 +120,11 @@ def test_gsm8k_is_read_with_its_answers(tmp_path, shared_data):
 
 
 def test_problems_of_a_task_are_seeds(tmp_path):
-    results = read(tmp_path, {"s": {"place": "task:chains:train?num=3&min_ops=2&max_ops=2"}})
+    spec = "chains:train?num=3&min_ops=2&max_ops=2"
+    results = read(tmp_path, {"s": {"place": f"task:{spec}"}})
     assert [result.item.prompt[:6] for result in results] == ["chain "] * 3
     assert all(result.item.answer in set("0123456789") and result.item.meta["num_ops"] == 2 for result in results)
+    assert all(result.item.meta["seeds"] == {"task": spec} for result in results)
 
 
 def test_bad_rows_are_named_with_file_and_line_and_the_others_go_on(tmp_path):

@@ -106,6 +106,15 @@ def test_problems_are_those_with_answers_but_of_safety(written):
     assert {row["id"] for row in rows["held_out"]} == held_out(item for item in items() if item.answer)
 
 
+def test_problems_may_be_those_of_some_sources_alone(tmp_path):
+    rows = [item("t", "math/a/high", source="sft"), item("q", "math/b/high", source="rl", solution="")]
+    rows += [item("n", "math/c/high", source="other", solution="")]  # neither a trace nor of a source of problems
+    output = write(tmp_path, rows=rows, mixture=MixtureSettings(), held_out=0.0, problem_sources=("rl",))
+    assert [row["id"] for row in rows_of(f"tfds:curated_sft/train@{tmp_path}")] == ["t"]
+    assert [row["id"] for row in rows_of(f"tfds:curated_rl/train@{tmp_path}")] == ["q"]
+    assert output.neither == 1 and {source for (source, _), number in output.origins.items() if number} == {"sft", "rl"}
+
+
 def test_grpo_takes_the_problems_as_a_task(written):
     folder, output = written
     task = load_task(f"jsonl:{folder}/mine_rl_train.jsonl")
