@@ -141,7 +141,8 @@ def test_prompts_without_words_are_refused():
 
 
 def test_the_input_is_not_read_without_topics():
-    make_cluster_stage(ClusterSettings(), read=None)
+    (outcome,) = make_cluster_stage(ClusterSettings(), read=None)([item()])  # which would not do as a function
+    assert "topic" not in outcome.item.meta["clusters"]
 
 
 @pytest.mark.parametrize(
