@@ -59,7 +59,8 @@ def sat() -> ConfigDict:
     """Formulas of 3 or 4 variables: a model, found by listing the dead ends in order.
 
     Level: variables. SFT has 2.1 clauses a variable, so few dead ends; GRPO and the test have 4.3, so more of them.
-    Not measured.
+    Measured: no gain, T = 0.8 31.1% -> 31.5% (95% interval -3.6 to +4.2 points). The model of SFT stops at its first
+    dead ends instead of looking for clauses; GRPO makes its thoughts longer, and not righter.
     """
     return environment(
         "3sat?min_vars=3&max_vars=4&wording=short",
@@ -78,7 +79,9 @@ def sat() -> ConfigDict:
 def tsp() -> ConfigDict:
     """Four cities: the shortest of the three tours, found by adding up all of them.
 
-    No levels: the thought for five cities is five times as long. Not measured.
+    No levels: the thought for five cities is five times as long.
+    Measured: greedy 53.4% -> 56.4%, T = 0.8 48.8% -> 54.0% (+5.2 points, 95% interval +1.9 to +8.5); a guess has a
+    third. SFT 3 minutes and GRPO 4 on a machine that was busy with other work.
     """
     return environment(
         "tsp?min_cities=4&max_cities=4&wording=short",
@@ -123,7 +126,9 @@ def spatial_map() -> ConfigDict:
 def flenqa() -> ConfigDict:
     """Who is in a room with walls of which colour, by two facts among others.
 
-    Level: letters of all facts, three each; 6 or 9 for SFT, 12 to 24 for GRPO and the test. Not measured.
+    Level: letters of all facts, three each; 6 or 9 for SFT, 12 to 24 for GRPO and the test.
+    Measured: greedy 63.8% -> 67.6%, T = 0.8 62.0% -> 67.6% (+5.7 points, 95% interval +0.9 to +10.5); a guess has
+    half. SFT 2 minutes and GRPO 2 on a machine that was busy with other work.
     """
     return environment(
         "flenqa?kind=rooms&padding=resample&dispersion=random&wording=short",

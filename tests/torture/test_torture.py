@@ -131,10 +131,10 @@ def test_a_run_told_to_stop_saves_exits_with_75_and_goes_on(folder, forker, undi
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a file system of its own, of 400 KiB, and a function that gives it more room."""
+    """A folder on a file system of its own, of 520 KiB, and a function that gives it more room."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], capture_output=True, text=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=520k", "none", disk], capture_output=True, text=True)
     if mount.returncode:
         pytest.skip(f"cannot mount a small disk here: {mount.stderr.strip()}")
     yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)

@@ -103,8 +103,10 @@ def _members(asked: _Asked, findings: Mapping[int, Finding], counting: bool) -> 
 
 
 def _short_direction(asked: _Asked) -> str:
-    _, proof = asked.closure.direction_of(asked.subject, asked.anchor)
-    return " ".join(f"{'xy'[axis]} {asked.chain(chain, '<')}" for axis, chain in proof.chains)
+    """Returns both chains, each with the side on which the subject lies by it."""
+    direction, proof = asked.closure.direction_of(asked.subject, asked.anchor)
+    sides = direction[1], direction[0]  # of "NE" E from west to east, N from south to north
+    return " ".join(f"{'xy'[axis]} {asked.chain(chain, '<')} {sides[axis]}" for axis, chain in proof.chains)
 
 
 def _short_members(asked: _Asked, findings: Mapping[int, Finding], counting: bool) -> str:
