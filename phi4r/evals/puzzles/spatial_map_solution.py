@@ -103,10 +103,15 @@ def _members(asked: _Asked, findings: Mapping[int, Finding], counting: bool) -> 
 
 
 def _short_direction(asked: _Asked) -> str:
-    """Returns both chains, each with the side on which the subject lies by it."""
+    """Returns both chains, from the subject on, each with the side on which the subject lies by it."""
     direction, proof = asked.closure.direction_of(asked.subject, asked.anchor)
     sides = direction[1], direction[0]  # of "NE" E from west to east, N from south to north
-    return " ".join(f"{'xy'[axis]} {asked.chain(chain, '<')} {sides[axis]}" for axis, chain in proof.chains)
+    words = []
+    for axis, chain in proof.chains:
+        first = chain[0] == asked.subject
+        told = asked.chain(chain if first else chain[::-1], "<" if first else ">")
+        words.append(f"{'xy'[axis]} {told} {sides[axis]}")
+    return " ".join(words)
 
 
 def _short_members(asked: _Asked, findings: Mapping[int, Finding], counting: bool) -> str:

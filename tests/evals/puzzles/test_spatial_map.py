@@ -154,7 +154,7 @@ def test_the_verifier_takes_the_solvers_solution(objects, wording):
 @pytest.mark.parametrize(
     ("asked", "question", "options", "thought", "solution"),
     [
-        ("I ? F", "direction", ["NW", "NE"], "x F<G<I E y F<G<I N", "\\boxed{NE}"),
+        ("I ? F", "direction", ["NW", "NE"], "x I>G>F E y I>G>F N", "\\boxed{NE}"),
         ("? NE F: H I", "object", ["H", "I"], "H y H<F - I x F<G<I y F<G<I +", "\\boxed{I}"),
         ("# NE F", "count", ["1", "2"], "G x F<G y F<G 1 H y H<F 1 I x F<G<I y F<G<I 2", "\\boxed{2}"),
     ],
