@@ -114,7 +114,9 @@ def ba_calendar() -> ConfigDict:
 def spatial_map() -> ConfigDict:
     """Three or four places: in which direction of one another lies.
 
-    Level: statements that the longest chain of the answer takes. Not measured.
+    Level: statements that the longest chain of the answer takes.
+    Measured: greedy 80.8% -> 86.0%, T = 0.8 77.3% -> 84.0% (+6.7 points, 95% interval +4.0 to +9.3); SFT 2 minutes
+    and GRPO 1 and a half.
     """
     return environment(
         "spatial_map?min_objects=3&objects=4&question=direction&wording=short",
