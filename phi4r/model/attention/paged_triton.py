@@ -75,8 +75,9 @@ def read_pages(
         return pl.BlockSpec(shape, lambda s, k, n: index(s, k, n))
 
     keys, values = pages
-    pool = spec((numbers_of(keys).shape[0], None, numbers_of(keys).shape[2], width), lambda s, k, n: (0, k, 0, 0))
-    scale = spec((numbers_of(keys).shape[0], None, numbers_of(keys).shape[2]), lambda s, k, n: (0, k, 0))
+    num_pages, _, page_size, _ = numbers_of(keys).shape
+    pool = spec((num_pages, None, page_size, width), lambda s, k, n: (0, k, 0, 0))
+    scale = spec((num_pages, None, page_size), lambda s, k, n: (0, k, 0))
     pool_specs = Int8Matrix(pool, scale) if isinstance(keys, Int8Matrix) else pool
     statistic = spec((None, None, None, rows), lambda s, k, n: (s, n, k, 0))
     shape = (static.num_shares, num_rows, kv_heads, rows)

@@ -2,6 +2,8 @@
 
 import re
 
+from phi4r.verifiers.answers import END_OF_THOUGHT
+
 _FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<label>[^\r\n]*)")
 _LATE_FENCE = re.compile(r"(?P<indent>)(?P<marks>`{3}|~{3})(?P<label>python3?|py)[ \t\r]*$", re.IGNORECASE)
 _PYTHON = ("python", "python3", "py")
@@ -9,6 +11,12 @@ _CODE = re.compile(
     r"(?:from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w[\w.]*[ \t]*(?:,|;|#|$|as\b)|(?:async[ \t]+)?def[ \t]+\w+[ \t]*\("
     r"|class[ \t]+\w+[ \t]*[(:]|@[A-Za-z_])"
 )
+
+
+def answered_program(response: str, *, thinking: bool) -> str | None:
+    """Returns the last Python block after the thought; None without one, or where the thought was cut off."""
+    _, closed, solution = response.rpartition(END_OF_THOUGHT)
+    return None if thinking and not closed else last_python_block(solution)
 
 
 def last_python_block(text: str) -> str | None:

@@ -8,8 +8,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from phi4r.errors import UserError
-from phi4r.verifiers.answers import END_OF_THOUGHT
-from phi4r.verifiers.code.blocks import last_python_block
+from phi4r.verifiers.code.blocks import answered_program
 from phi4r.verifiers.code.function_tests import FunctionTests, answer_outputs, expected_outputs
 from phi4r.verifiers.code.outputs import is_zero_of, same_report
 from phi4r.verifiers.verdict import Verdict, failed, judged, unanswered
@@ -39,8 +38,7 @@ class HumanEvalVerifier:
         Raises:
           UserError: if programs cannot be confined on this machine, and `unprotected` is not set.
         """
-        _, closed, solution = response.rpartition(END_OF_THOUGHT)
-        source = None if self.thinking and not closed else last_python_block(solution)
+        source = answered_program(response, thinking=self.thinking)
         if source is None:
             return unanswered()
         try:

@@ -11,8 +11,7 @@ import pathlib
 from typing import ClassVar, Literal
 
 from phi4r.errors import UserError
-from phi4r.verifiers.answers import END_OF_THOUGHT
-from phi4r.verifiers.code.blocks import last_python_block
+from phi4r.verifiers.code.blocks import answered_program
 from phi4r.verifiers.code.comparing import same_output, same_value
 from phi4r.verifiers.code.program_tests import ProgramTests
 from phi4r.verifiers.code.sandbox import Finished, Limits, run_python
@@ -45,8 +44,7 @@ class LiveCodeBenchVerifier:
         Raises:
           UserError: if programs cannot be confined on this machine, and `unprotected` is not set.
         """
-        _, closed, solution = response.rpartition(END_OF_THOUGHT)
-        source = None if self.thinking and not closed else last_python_block(solution)
+        source = answered_program(response, thinking=self.thinking)
         if source is None:
             return unanswered()
         try:
