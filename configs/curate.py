@@ -11,8 +11,9 @@ The paper describes every stage and prints none of its thresholds, prompts or ru
     rewriting        open problems become ones with a short answer (figure 3)
     traces           thought and solution of a teacher, at medium effort first, then at high effort (section 2.2)
     safety           answered under guidelines that training does not see (section 2.2)
-    decontamination  against all benchmarks, by the algorithm of the Phi-4 report
+    decontamination  against all benchmarks, by the algorithm of the Phi-4 report; at the end once more
     clusters         domain x source x quality, each with a weight, which is its epochs
+    held_out         a share of the prompts is kept from training, and training items with their texts are dropped
     output           data sets for SFT and RL, with a data card
 
 The paper ends at 1.4M prompts with 8.3B tokens of traces. Here, a server asked for 64 answers at a time at 50 tokens a
@@ -64,7 +65,9 @@ def paper() -> ConfigDict:
         "rubric",
         "traces",
         "safety",
+        "final_decontamination",  # of rewritten prompts and traces
         "clusters",
+        "held_out",
         "output",
     )
     config.engine = "local"
@@ -135,6 +138,10 @@ def paper() -> ConfigDict:
         "template_share": 0.05,  # not in the paper
         "batch_size": 1024,
     }
+    config.stages.final_decontamination = {
+        **config.stages.decontamination.to_dict(),
+        "fields": ("prompt", "thought", "solution"),
+    }
     config.stages.rewriting = {
         "rewriter": "strong",
         "solvers": ("strong",),
@@ -202,17 +209,28 @@ def paper() -> ConfigDict:
         "seed": 0,
         "batch_size": 256,
     }
+    config.stages.held_out = {
+        "share": 0.01,  # not in the paper
+        "seed": 0,
+        "fields": ("prompt",),
+        "long_ngram": 13,  # as decontamination
+        "short_ngram": 7,
+        "contaminated_ratio": 0.5,  # not in the paper
+        "partial_ratio": 0.1,  # not in the paper
+        "partial": "keep",  # not in the paper
+        "template_texts": 10,  # not in the paper
+        "template_share": 0.05,  # not in the paper
+        "batch_size": 1024,
+    }
     config.stages.output = {
         "folder": "{workdir}/data",
         "data": {
             "name": "curated",
             "version": "1.0.0",
-            "held_out": 0.01,  # not in the paper
             "tokenizer": "models/phi-4-reasoning-base",
             "row_length": 32_768,
             "overlong": "error",
             "shard_mib": 256,
-            "seed": 0,
         },
         # Weights in the paper are tuned for each domain alone, and then put side by side; their values are not in it.
         "mixture": {"weights": (), "domains": {}, "default": 1.0, "safety_domain": "safety", "seed": 0},
@@ -275,9 +293,10 @@ def generators() -> ConfigDict:
 def tiny() -> ConfigDict:
     """The stages that ask no model, on generated puzzles; of the three sources the third repeats half of the second."""
     config = paper()
-    config.order = ("seeds", "exact_duplicates", "near_duplicates", "screens", "decontamination", "clusters", "output")
+    config.order = ("seeds", "exact_duplicates", "near_duplicates", "screens", "decontamination", "clusters")
+    config.order += ("held_out", "output")
     config.shard_size = 64  # so that there are several
-    for stage in ("rewriting", "teachability", "rubric", "traces", "safety"):
+    for stage in ("rewriting", "teachability", "rubric", "traces", "safety", "final_decontamination"):
         del config.stages[stage]
     del config.generators
     puzzles = {"place": "task:ba_calendar?num=60&split=train", "licence": "Apache-2.0", "domain": "planning"}
@@ -293,5 +312,5 @@ def tiny() -> ConfigDict:
     config.stages.decontamination.benchmarks = ("chains:test?num=100&min_ops=6&max_ops=9", "ba_calendar?num=20")
     config.stages.clusters.quality = ()
     config.stages.output.data.tokenizer = ""  # counts words
-    config.stages.output.data.held_out = 0.1
+    config.stages.held_out.share = 0.1
     return config

@@ -42,7 +42,7 @@ from phi4r.curation.folder import (
     write_summary,
 )
 from phi4r.curation.shards import kept_files
-from phi4r.curation.table import OUTPUT, SEEDS, StageContext, build_generators, entry_of
+from phi4r.curation.table import OUTPUT, SEEDS, StageContext, build_generators, check_sources, entry_of
 from phi4r.errors import UserError
 from phi4r.metrics.progress import Progress, duration
 from phi4r.settings import first_difference
@@ -95,7 +95,7 @@ class CurateSettings:
         if self.only and self.until:
             raise UserError("give only or until, not both.")
         build_generators(self.generators)
-        self.stage_settings()
+        check_sources(self.stage_settings())
 
     def stage_settings(self) -> dict[str, Any]:
         """Returns the settings of the stages of `order`.
@@ -239,7 +239,7 @@ class _Run:
         shutil.rmtree(scratch)
         report = entry_of(name, "config.order").report
         if report is not None:
-            report(self._stages[name], partial)
+            report(partial, self._make(number), self._stages[name])
         return tally.to_dict(), output
 
     def _results(self, number: int, scratch: pathlib.Path) -> Iterator[Result]:

@@ -11,7 +11,7 @@ from phi4r.curation.shards import kept_files, read_items
 from phi4r.data.records import write_json
 
 
-def report_teachability(settings: Any, folder: pathlib.Path) -> None:
+def report_teachability(folder: pathlib.Path, stage: Any, settings: Any) -> None:
     """Writes agreement.png and agreement.svg: how often the weak models were right, with the band that is kept."""
     from phi4r.curation.teaching.agreement_plot import read_agreements, write_agreement_plot
 
@@ -21,25 +21,20 @@ def report_teachability(settings: Any, folder: pathlib.Path) -> None:
             write_agreement_plot(agreements, folder / f"agreement.{kind}", low=settings.low, high=settings.high)
 
 
-def report_rubric(settings: Any, folder: pathlib.Path) -> None:
+def report_rubric(folder: pathlib.Path, stage: Any, settings: Any) -> None:
     """Writes graders.json: how well the graders agree, over kept and dropped items."""
     from phi4r.curation.teaching.rubric import graders_report
 
     write_json(folder / "graders.json", graders_report(judged_items(folder)))
 
 
-def report_contamination(settings: Any, folder: pathlib.Path) -> None:
-    """Writes contamination.html, .md and .jsonl: which items matched what, with the spans."""
+def report_overlaps(folder: pathlib.Path, stage: Any, settings: Any) -> None:
+    """Writes contamination.html, .md and .jsonl: which items matched what, with the spans, and what was protected."""
     from phi4r.curation.overlap.contamination_report import write_contamination_report
+    from phi4r.curation.overlap.held_out import NAME as HELD_OUT
 
-    write_contamination_report(folder, judged_items(folder))
-
-
-def report_leakage(settings: Any, folder: pathlib.Path) -> None:
-    """Writes the same pages about held-out items."""
-    from phi4r.curation.overlap.contamination_report import write_contamination_report
-
-    write_contamination_report(folder, judged_items(folder), stage="leakage", title="Leakage into held-out items")
+    title = "Training items with held-out texts" if stage.name == HELD_OUT else "Contamination"
+    write_contamination_report(folder, judged_items(folder), stage=stage.name, index=stage.index(), title=title)
 
 
 def judged_items(folder: pathlib.Path) -> Iterator[Item]:

@@ -6,7 +6,7 @@ A new stage is a file of this package and a line of `STAGES`. Files are imported
 import dataclasses
 import difflib
 import importlib
-import os
+import operator
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -51,6 +51,7 @@ class StageContext:
 
 
 Maker = Callable[[Any, StageContext], Any]
+Report = Callable[[pathlib.Path, Any, Any], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +62,15 @@ class StageEntry:
       module: that has its settings, below `phi4r.curation`.
       settings: name of their class there.
       make: returns the stage.
-      report: writes more files into the finished folder of the stage: (settings, folder) -> None.
+      report: writes more files into the folder of what the stage gave: (folder, stage, settings) -> None.
+      of_sources: dotted name of the setting that lists names of sources, if there is one.
     """
 
     module: str
     settings: str
     make: Maker
-    report: Callable[[Any, pathlib.Path], None] | None = None
+    report: Report | None = None
+    of_sources: str = ""
 
     def settings_class(self) -> type:
         """Imports the class of the settings."""
@@ -85,6 +88,25 @@ def entry_of(name: str, where: str) -> StageEntry:
     near = difflib.get_close_matches(name, STAGES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(STAGES)}."
     raise UserError(f"{where}: there is no stage {name!r}; {hint}")
+
+
+def check_sources(stages: Mapping[str, Any]) -> None:
+    """Refuses settings that name a source that the seeds do not have.
+
+    Args:
+      stages: name -> settings, those of the seeds among them.
+
+    Raises:
+      UserError: for the first such name, with the nearest that there is.
+    """
+    known = stages[SEEDS].sources
+    for stage, settings in stages.items():
+        field = STAGES[stage].of_sources
+        for name in operator.attrgetter(field)(settings) if field else ():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+                raise UserError(f"config.stages.{stage}.{field}: there is no source {name!r}; {hint}")
 
 
 def build_generators(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -118,11 +140,6 @@ def _asking(module: str, name: str) -> Maker:
     return lambda settings, context: _imported(module, name)(settings, context.askers())
 
 
-def _indexed(module: str, name: str) -> Maker:
-    """Returns the maker of a stage that keeps an index in its folder."""
-    return lambda settings, context: _imported(module, name)(settings, folder=os.fspath(context.folder))
-
-
 def _make_seeds(settings: Any, context: StageContext) -> Any:
     return _imported("intake.seeds", "Seeds")(settings, context.workdir / "seeds.sqlite", reserved=STAGES)
 
@@ -131,21 +148,41 @@ def _make_clusters(settings: Any, context: StageContext) -> Any:
     return _imported("mixing.clusters", "make_cluster_stage")(settings, read=context.read)
 
 
+def _make_held_out(settings: Any, context: StageContext) -> Any:
+    make = _imported("overlap.held_out", "HeldOut")
+    return make(settings, shards=context.shards, folder=context.folder)
+
+
 def _make_output(settings: Any, context: StageContext) -> Any:
     return _imported("mixing.data_sets", "DataSets")(settings, context.workdir)
 
 
-def _report(name: str) -> Callable[[Any, pathlib.Path], None]:
+def _report(name: str) -> Report:
     """Returns the report of a stage."""
-    return lambda settings, folder: _imported("reports", name)(settings, folder)
+    return lambda folder, stage, settings: _imported("reports", name)(folder, stage, settings)
+
+
+def _decontamination(name: str) -> StageEntry:
+    """Returns the entry of decontamination under a name."""
+    module = "overlap.decontamination"
+
+    def make(settings: Any, context: StageContext) -> Any:
+        return _imported(module, "Decontamination")(settings, name=name, folder=context.folder)
+
+    return StageEntry(module, "DecontaminationSettings", make, _report("report_overlaps"))
 
 
 STAGES: Mapping[str, StageEntry] = {
     SEEDS: StageEntry("intake.seeds", "SeedSettings", _make_seeds),
     "exact_duplicates": StageEntry(
-        "intake.duplicates", "ExactSettings", _plain("intake.duplicates", "ExactDuplicates")
+        "intake.duplicates",
+        "ExactSettings",
+        _plain("intake.duplicates", "ExactDuplicates"),
+        of_sources="prefer",
     ),
-    "near_duplicates": StageEntry("intake.duplicates", "NearSettings", _plain("intake.duplicates", "NearDuplicates")),
+    "near_duplicates": StageEntry(
+        "intake.duplicates", "NearSettings", _plain("intake.duplicates", "NearDuplicates"), of_sources="prefer"
+    ),
     "screens": StageEntry("intake.screens", "ScreenSettings", _plain("intake.screens", "Screens")),
     "teachability": StageEntry(
         "teaching.teachability",
@@ -158,17 +195,15 @@ STAGES: Mapping[str, StageEntry] = {
     ),
     "rewriting": StageEntry("teaching.rewriting", "RewritingSettings", _asking("teaching.rewriting", "RewritingStage")),
     "traces": StageEntry("teaching.traces", "TracesSettings", _asking("teaching.traces", "TracesStage")),
-    "solutions": StageEntry("teaching.solutions", "SolutionsSettings", _plain("teaching.solutions", "SolutionsStage")),
-    "safety": StageEntry("teaching.safety", "SafetySettings", _asking("teaching.safety", "SafetyStage")),
-    "decontamination": StageEntry(
-        "overlap.decontamination",
-        "DecontaminationSettings",
-        _indexed("overlap.decontamination", "Decontamination"),
-        _report("report_contamination"),
+    "solutions": StageEntry(
+        "teaching.solutions", "SolutionsSettings", _plain("teaching.solutions", "SolutionsStage"), of_sources="sources"
     ),
-    "leakage": StageEntry(
-        "overlap.leakage", "LeakageSettings", _indexed("overlap.leakage", "Leakage"), _report("report_leakage")
+    "safety": StageEntry(
+        "teaching.safety", "SafetySettings", _asking("teaching.safety", "SafetyStage"), of_sources="sources"
     ),
+    "decontamination": _decontamination("decontamination"),
+    "final_decontamination": _decontamination("final_decontamination"),
+    "held_out": StageEntry("overlap.held_out", "HeldOutSettings", _make_held_out, _report("report_overlaps")),
     "clusters": StageEntry("mixing.clusters", "ClusterSettings", _make_clusters),
-    OUTPUT: StageEntry("mixing.data_sets", "DataSetSettings", _make_output),
+    OUTPUT: StageEntry("mixing.data_sets", "DataSetSettings", _make_output, of_sources="data.problem_sources"),
 }

@@ -13,7 +13,7 @@ from phi4r.settings import build
 
 def test_the_paper_has_every_stage_of_its_section_and_every_section_is_used():
     config = get_config()
-    assert set(config.order) == set(config.stages) == set(STAGES) - {"leakage", "solutions"}
+    assert set(config.order) == set(config.stages) == set(STAGES) - {"solutions"}
     # what names them in sections 2.1 and 2.2
     order = [config.order.index(name) for name in ("seeds", "teachability", "traces", "clusters", "output")]
     assert order == sorted(order)
@@ -34,8 +34,16 @@ def test_what_a_stage_asks_is_among_the_generators():
 
 
 def test_sizes_of_ngrams_are_those_of_the_phi4_report():
-    decontamination = get_config().stages.decontamination
-    assert (decontamination.long_ngram, decontamination.short_ngram) == (13, 7)
+    stages = get_config().stages
+    for name in ("decontamination", "final_decontamination"):
+        assert (stages[name].long_ngram, stages[name].short_ngram) == (13, 7)
+
+
+def test_what_models_write_is_decontaminated_too():
+    config = get_config()
+    order = config.order.index
+    assert max(order("rewriting"), order("traces"), order("safety")) < order("final_decontamination")
+    assert set(config.stages.final_decontamination.fields) == {"prompt", "thought", "solution"}
 
 
 @pytest.mark.parametrize("size", ["paper", "tiny"])
@@ -60,7 +68,9 @@ def test_tiny_curates_puzzles_into_data_sets_without_a_model(tmp_path):
     assert summaries["exact_duplicates"]["reasons"] == {"exact duplicate": 30}
     assert summaries["exact_duplicates"]["sources"]["puzzles_again"]["dropped"] == 30
     written = sum(summaries["output"]["data_sets"].values())
-    assert written == summaries["clusters"]["out"] > 250
+    assert written == summaries["held_out"]["out"] > 250
+    pages = (tmp_path / "run" / "06-held_out" / "contamination.md").read_text()
+    assert f"{summaries['output']['data_sets']['curated_rl/held_out']} held_out" in pages
     train = open_source(f"tfds:curated_rl/train@{tmp_path / 'run' / 'data'}")
     assert {"id", "prompt", "answer"} <= set(train[0])
     card = pathlib.Path(tmp_path / "run" / "data" / "README.md").read_text()

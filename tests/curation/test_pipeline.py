@@ -292,6 +292,14 @@ BAD = {
     "both": ({"only": "even", "until": "even"}, "give only or until, not both"),
     "shard size": ({"shard_size": 0}, "needs shard_size >= 1"),
     "engine": ({"engine": "spark"}, r"config.engine must be one of \['local', 'beam'\], not 'spark'"),
+    "source to prefer": (
+        {"order": ("seeds", "exact_duplicates"), "stages": {"exact_duplicates": {"prefer": ("z",)}}},
+        "config.stages.exact_duplicates.prefer: there is no source 'z'; there are s",
+    ),
+    "source of problems": (
+        {"order": ("seeds", "output"), "stages": {"output": {"data": {"problem_sources": ("ss",)}}}},
+        "config.stages.output.data.problem_sources: there is no source 'ss'; did you mean 's'",
+    ),
     "generator": ({"generators": {"a": {"kind": "endpoint"}}}, "needs the section endpoint"),
 }
 

@@ -12,7 +12,7 @@ from phi4r.curation.mixing.lengths import TOKENS
 from phi4r.curation.mixing.mixture import ClusterCount, MixtureSettings, mixture_table
 from phi4r.curation.mixing.output import DataSet, Output
 from phi4r.curation.mixing.provenance import StageCount, code_version, hashes_of, stage_counts
-from phi4r.curation.mixing.survey import HELD_OUT, TRAIN
+from phi4r.curation.overlap.held_out import HELD_OUT, TRAIN
 from phi4r.data.records import atomic_path
 from phi4r.evals.reporting.tables import Table
 

@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from phi4r.curation.draws import hash_of_id
 from phi4r.curation.item import Item
 from phi4r.curation.mixing.clusters import NAME as CLUSTERS
 from phi4r.curation.mixing.clusters import noted_value
-from phi4r.curation.mixing.draws import hash_of_id
 from phi4r.errors import UserError
 
 if TYPE_CHECKING:

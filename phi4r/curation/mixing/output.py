@@ -6,7 +6,8 @@
     FOLDER/sources.json          what `data.sources` of an SFT config takes: a slice and a weight for every cluster
 
 Items are read twice, once to count and once to write, and never held: what grows with the set is 4 bytes an item for
-its length, and some 60 a problem to find prompts that come again. A prompt is held out with all its traces.
+its length, and some 60 a problem to find prompts that come again. What is held out is noted on the items
+(`phi4r.curation.overlap.held_out`).
 """
 
 import contextlib
@@ -23,15 +24,13 @@ from phi4r.curation.item import Item
 from phi4r.curation.mixing.lengths import TOKENS, make_counter
 from phi4r.curation.mixing.mixture import ClusterCount, MixtureSettings, cluster_of, in_order, mixture_table
 from phi4r.curation.mixing.survey import (
-    HELD_OUT,
-    TRAIN,
     OutputSettings,
     Survey,
     check_survey,
     is_problem,
-    split_of_item,
     survey_items,
 )
+from phi4r.curation.overlap.held_out import HELD_OUT, TRAIN, side_of
 from phi4r.data.packing import PackReport, pack_report
 from phi4r.data.records import atomic_path, write_json
 from phi4r.data.tfds_writer import TfdsWriter, WrittenSplit
@@ -142,7 +141,7 @@ def _write(
         files: dict[str, IO[str]] = {}
         asked: set[int] = set()  # prompts that are problems already
         for item in items:
-            split = split_of_item(item, output)
+            split = side_of(item)
             if sft and item.solution.strip() and fits(item):
                 if split == HELD_OUT:
                     sft.write(split, item.trace())

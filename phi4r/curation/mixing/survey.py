@@ -12,11 +12,9 @@ from typing import Literal
 from phi4r.curation.item import Item
 from phi4r.curation.mixing.clusters import NAME as CLUSTERS
 from phi4r.curation.mixing.clusters import noted_value
-from phi4r.curation.mixing.draws import hash_of_id
 from phi4r.curation.mixing.mixture import ClusterCount, MixtureSettings, cluster_of
+from phi4r.curation.overlap.held_out import HELD_OUT, side_of
 from phi4r.errors import UserError
-
-TRAIN, HELD_OUT = "train", "held_out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,31 +24,25 @@ class OutputSettings:
     Attributes:
       name: begins the names of the data sets, in snake case.
       version: of both, three numbers.
-      held_out: share of the prompts that are kept from training, by a hash of their words.
       tokenizer: folder of the model that will be trained, whose tokens are counted; empty counts words, and then no
         row can be called too long.
       row_length: tokens of a packed row (section 3).
       overlong: "error" refuses traces of more tokens than a row, "drop" leaves them out and counts them.
       shard_mib: size at which a new file is begun.
-      seed: decides which prompts are held out.
       problem_sources: whose items become problems of reinforcement learning, if they have an answer; empty for all.
     """
 
     name: str = "curated"
     version: str = "1.0.0"
-    held_out: float = 0.01
     tokenizer: str = ""
     row_length: int = 32_768
     overlong: Literal["error", "drop"] = "error"
     shard_mib: int = 256
-    seed: int = 0
     problem_sources: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not (self.name.isidentifier() and self.name.islower()):
             raise UserError(f"output.name={self.name!r} must be in snake case, as 'my_traces'.")
-        if not 0.0 <= self.held_out < 1.0:
-            raise UserError(f"output.held_out={self.held_out} must be a share, from 0 to less than 1.")
         for name in ("row_length", "shard_mib"):
             if getattr(self, name) < 1:
                 raise UserError(f"output.{name}={getattr(self, name)} must be at least 1.")
@@ -87,12 +79,6 @@ class Survey:
     origins: Counter = dataclasses.field(default_factory=Counter)
 
 
-def split_of(prompt: str, *, held_out: float, seed: int) -> str:
-    """Returns "held_out" or "train": by a hash of the words of the prompt, so that all its traces go together."""
-    words = " ".join(prompt.lower().split())
-    return HELD_OUT if hash_of_id(f"held out/{words}", seed) < held_out else TRAIN
-
-
 def survey_items(
     items: Iterable[Item],
     output: OutputSettings,
@@ -127,7 +113,7 @@ def survey_items(
             survey.overlong += 1
             survey.origins[item.source, item.licence] += problem
             continue
-        if split_of_item(item, output) == HELD_OUT:
+        if side_of(item) == HELD_OUT:
             survey.held_out += 1
             survey.held_out_length += length
             survey.origins[item.source, item.licence] += 1
@@ -159,11 +145,6 @@ def check_survey(survey: Survey, output: OutputSettings, mixture: MixtureSetting
         raise UserError("curation ends with no items that have a solution or an answer; see what the stages dropped.")
     if survey.counts and not survey.lengths:
         raise UserError("the weights of the mixture leave out every cluster; give one of them some epochs.")
-
-
-def split_of_item(item: Item, output: OutputSettings) -> str:
-    """Returns the split that an item belongs to."""
-    return split_of(item.prompt, held_out=output.held_out, seed=output.seed)
 
 
 def is_problem(item: Item, output: OutputSettings, mixture: MixtureSettings) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from phi4r.curation.draws import hash_of_id
 from phi4r.curation.item import Item
-from phi4r.curation.mixing.draws import hash_of_id
 from phi4r.errors import UserError
 
 _FITS = 3  # k-means starts anew so often, and the best is taken

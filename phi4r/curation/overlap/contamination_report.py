@@ -74,7 +74,7 @@ def write_contamination_report(
     Args:
       folder: for the files.
       items: all that the stage has looked at.
-      stage: whose notes are read: "decontamination" or "leakage".
+      stage: whose notes are read, as "decontamination".
       index: of the stage, to say of all benchmarks how many texts are protected, and of how many nothing can be found,
         because they are too short or all template; None to name only those that something was found of.
       title: of the pages.
@@ -89,7 +89,7 @@ def write_contamination_report(
     with atomic_path(folder / JSONL_FILE) as partial, partial.open("w", encoding="utf-8") as file:
         for item in items:
             note = item.meta.get(stage, {})
-            verdicts[note.get("verdict", "not looked at")] += 1
+            verdicts[note.get("verdict", note.get("side", "not looked at"))] += 1
             if note.get("verdict", "clean") != "clean":
                 finding = _finding(item, note)
                 file.write(json.dumps(dataclasses.asdict(finding), ensure_ascii=True) + "\n")

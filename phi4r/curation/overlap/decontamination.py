@@ -5,6 +5,7 @@ any file of a user's (`phi4r.curation.overlap.protected_texts`).
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,6 +19,8 @@ from phi4r.curation.overlap.overlaps import Thresholds
 from phi4r.curation.overlap.protected_texts import place_of, protected_texts
 from phi4r.curation.stage import Outcome
 from phi4r.errors import UserError
+
+NAME = "decontamination"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,18 +97,18 @@ class Decontamination:
       batch_size: of the settings.
     """
 
-    name = "decontamination"
-
-    def __init__(self, settings: DecontaminationSettings, *, folder: str = ""):
+    def __init__(self, settings: DecontaminationSettings, *, name: str = NAME, folder: str | os.PathLike = ""):
         """Takes the settings.
 
         Args:
           settings: what is protected.
+          name: of the stage: seeds are looked at before models are asked, and what these wrote once more at the end.
           folder: where the index is kept, for other processes and later runs; empty for nowhere.
         """
+        self.name = name
         self.batch_size = settings.batch_size
         self._settings = settings
-        self._folder = folder
+        self._folder = os.fspath(folder)
         self._index: NgramIndex | None = None
 
     def __getstate__(self):

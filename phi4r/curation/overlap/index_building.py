@@ -66,17 +66,15 @@ def build_index(
       template: what is left out as the template of a benchmark.
 
     Raises:
-      UserError: for sizes that make no sense, for an allowed n-gram of another size, or if there are no texts.
+      UserError: for sizes that make no sense, or for an allowed n-gram of another size.
     """
     if not 1 <= short_size <= long_size:
         raise UserError(f"n-grams need 1 <= short size <= long size, not {short_size} and {long_size}.")
     groups: dict[str, list[ProtectedText]] = {}
     for text in texts:
         groups.setdefault(text.benchmark, []).append(text)
-    if not groups:
-        raise UserError("there are no texts to protect; name a benchmark, or a file that has some.")
     rows: list[bytes] = []
-    parts = []
+    parts = [_group_ngrams((), 0, long_size, short_size, template)]  # so that there may be no texts at all
     for group in groups.values():
         parts.append(_group_ngrams(group, len(rows), long_size, short_size, template))
         rows += [_row(text) for text in group]

@@ -39,7 +39,7 @@ def card(tmp_path_factory):
     summary(workdir, "02-rubric", num_in=1000)
     (workdir / "seeds.jsonl").write_text("one\n")
     rows = [item(number, "math/a/high") for number in range(5)] + [item(9, "safety")]
-    data = OutputSettings(name="mine", held_out=0.0)
+    data = OutputSettings(name="mine")
     output = write_output(lambda: iter(rows), workdir / "data", output=data, mixture=MIXTURE)
     stages = {
         "clusters": ClusterSettings(quality=(QualityRule("high", "rubric.steps", at_least=7.5),)),
@@ -79,7 +79,7 @@ def test_the_card_has_what_every_stage_counted(card):
 
 def test_a_card_of_problems_alone_says_so(tmp_path):
     rows = [dataclasses.replace(item(1, "math/a/high"), solution="")]
-    output = write_output(lambda: iter(rows), tmp_path, output=OutputSettings(held_out=0.0), mixture=MixtureSettings())
+    output = write_output(lambda: iter(rows), tmp_path, output=OutputSettings(), mixture=MixtureSettings())
     text = write_card(output, mixture=MixtureSettings(), settings={}, workdir=tmp_path).read_text()
     assert "No item has a solution" in text and "config.data.sources" not in text
     assert f'config.task = "jsonl:{tmp_path}/curated_rl_train.jsonl"' in text

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from phi4r.curation.overlap.index_building import TemplateRule, build_index
+from phi4r.curation.overlap.ngram_index import NgramIndex
 from phi4r.curation.overlap.ngrams import hash_words, ngram_hashes
+from phi4r.curation.overlap.overlaps import CLEAN, Thresholds, find_overlaps
 from phi4r.curation.overlap.protected_texts import ProtectedText
 from phi4r.errors import UserError
 
@@ -92,7 +94,6 @@ def test_allowed_ngrams_are_left_out():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"texts": []}, "no texts to protect"),
         ({"texts": texts("a"), "long_size": 2, "short_size": 3}, "short size <= long size"),
         ({"texts": texts("a"), "allowed": ["one two"]}, "'one two', which has not 13 words"),
     ],
@@ -106,3 +107,10 @@ def test_what_makes_no_sense_is_refused(arguments, message):
 def test_templates_that_make_no_sense_are_refused(values):
     with pytest.raises(UserError, match="a template needs"):
         TemplateRule(*values)
+
+
+def test_an_index_of_no_texts_finds_nothing(tmp_path):
+    build_index([]).save(tmp_path)
+    index = NgramIndex.load(tmp_path)
+    assert len(index) == 0 and index.coverage() == {}
+    assert find_overlaps(index, ["a b c d e f g h i j k l m n", "a", ""], Thresholds(0.5, 0.1)) == [CLEAN] * 3
