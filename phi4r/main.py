@@ -22,6 +22,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from phi4r.errors import UserError
+from phi4r.settings import let_configs_import
 
 # Overrides may name any setting, also those that the config file leaves at their defaults: `build` refuses the others.
 _CONFIG = config_flags.DEFINE_config_file(
@@ -129,6 +130,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     if {"--help", "-help", "-h"} & set(argv):
         app.usage(shorthelp=True, writeto_stdout=True)
         sys.exit(0)
+    let_configs_import()
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is None or _WORKDIR.value is None:
@@ -138,6 +140,8 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise UserError(f"{rest[1]!r} is not a flag; write overrides as --config.section.key=value.")
     except OSError as error:
         _fail(f"cannot read the config file: {_last_line(error)}")
+    except ImportError as error:
+        _fail(f"the config file imports what there is not: {error}")
     except (AttributeError, KeyError) as error:  # what looking up a section of the config raises
         _fail(f"an override does not fit the config: {' '.join(map(str, getattr(error.args[0], 'args', error.args)))}")
     except (UserError, flags.Error, TypeError, ValueError) as error:

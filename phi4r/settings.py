@@ -8,6 +8,8 @@ the dataclass does not know, so that a misspelt key cannot be ignored in silence
 import contextlib
 import dataclasses
 import difflib
+import os
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -43,6 +45,12 @@ def build(cls: type[T], section: Mapping[str, Any], *, where: str) -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}.{name} is missing; give it in the config file or with --{where}.{name}=...")
     return cls(**values)
+
+
+def let_configs_import() -> None:
+    """Lets config files import each other (`from configs import common`) under a command as under `python -m`."""
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:

@@ -43,6 +43,10 @@ BAD_INPUT = {
         ["--config=configs/nothing.py", "--config.seed=1", "--workdir={new}"],
         "No such file",
     ),
+    "config file with an import of nothing": (
+        ["--config={file}", "--workdir={new}"],
+        "the config file imports what there is not: No module named 'nowhere'",
+    ),
     "unknown size": (
         ["--config=configs/grpo_phi4_reasoning_plus.py:huge", "--workdir={new}"],
         "'huge' is not a size of this config; take paper or tiny or ",
@@ -57,8 +61,9 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize(("argv", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(repository, tmp_path, argv, message):
-    (tmp_path / "file").write_text("")
-    result = run(repository, *(argument.format(new=tmp_path / "new", file=tmp_path / "file") for argument in argv))
+    (tmp_path / "file").write_text("from nowhere import something\n")
+    places = {"new": tmp_path / "new", "file": tmp_path / "file"}
+    result = run(repository, *(argument.format(**places) for argument in argv))
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("phi4r: ") and result.stderr.count("\n") == 1
     assert message in result.stderr

@@ -1,15 +1,13 @@
 """The experiment that is planned: a config file with its overrides, read as `phi4r.main` reads it."""
 
 import dataclasses
-import os
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from phi4r.errors import UserError
 from phi4r.rl.train import GrpoRunSettings
-from phi4r.settings import build
+from phi4r.settings import build, let_configs_import
 from phi4r.train.sft import SftSettings
 
 SETTINGS = {"sft": SftSettings, "grpo": GrpoRunSettings}
@@ -75,8 +73,7 @@ def read_experiment(config_file: str, overrides: Sequence[str]) -> Experiment:
     holder = config_flags.DEFINE_config_file(
         "config", lock_config=False, accept_new_attributes=True, flag_values=values, sys_argv=argv
     )
-    if (folder := os.getcwd()) not in sys.path:
-        sys.path.append(folder)  # configs import each other, as under `python -m phi4r.main`
+    let_configs_import()
     try:
         rest = values(argv)
         sections = holder.value.to_dict()

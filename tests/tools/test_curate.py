@@ -10,9 +10,9 @@ from phi4r.tools.curate import stages_text
 
 
 def curate(repository, *argv):
-    """Runs `phi4r curate` as a person does."""
+    """Runs `phi4r curate` as a person does: the installed command does not have the folder it runs in on its path."""
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "phi4r.tools.cli", "curate", *map(str, argv)]
+    command = [sys.executable, "-P", "-m", "phi4r.tools.cli", "curate", *map(str, argv)]
     return subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
 
 
