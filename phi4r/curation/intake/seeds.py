@@ -111,13 +111,14 @@ class Seeds:
         self._rows = {name: _open(settings.sources[name].place) for name in sorted(settings.sources)}
 
     def survey(self) -> tuple[str, int]:
-        """Returns a hash of the rows of all sources, and how many there are; it reads them once."""
+        """Returns a hash of the rows of all sources, and how many there are with damaged ones; it reads them once."""
         digest, num_rows = hashlib.sha256(), 0
-        for name in self._rows:
+        for name, rows in self._rows.items():
             digest.update(f"{name}\n".encode())
             for _, row in self._limited(name):
                 digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
                 num_rows += 1
+            num_rows += sum(1 for _ in self._malformed(rows, 0, name))
         return digest.hexdigest(), num_rows
 
     def results(self) -> Iterator[Result]:
