@@ -16,7 +16,7 @@ BENCHMARK = "In the garden of the old king stand four rows of seven trees and on
 GUIDELINES = "Decline to explain how locks are opened without a key, and offer a lawful way to the same end instead."
 
 SHOP = (
-    "A shop sells apples at 3 coins each; Mia buys 7 of them and pays with 30 coins. How many coins are left for her?"
+    "A shop sells apples at 3 coins each; Mia buys 7 and pays with 30 coins. How many coins are left for her?"
 )
 TANK = "A tank holds 90 litres and loses 4 of them each hour, while a pipe adds 1. When is it two thirds full?"
 EASY = "Tom has 5 red balls and is given 6 blue ones by his aunt. How many balls of any colour has he now?"
