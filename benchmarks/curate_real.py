@@ -49,7 +49,7 @@ def sections(folder: pathlib.Path, model: pathlib.Path, url: str, *, samples: in
     sources = {
         name: {"place": str(folder / f"{name}.jsonl"), "licence": "MIT", "domain": "math"} for name in ("gsm8k", "math")
     }
-    endpoint = {"base_url": url, "model": str(model), "concurrency": 8, "timeout_s": 600.0}
+    endpoint = {"base_url": url, "model": str(model), "concurrency": 12, "timeout_s": 600.0}
     decoding = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "max_tokens": max_tokens}
     recorded = {"kind": "recorded", "path": str(folder / "gold.jsonl"), "thinking": True}
     return {
@@ -106,7 +106,7 @@ def main() -> None:
         folder = pathlib.Path(temporary)
         model = write_smollm2_folder(pathlib.Path(tempfile.gettempdir()) / "phi4r-smollm2-135m")
         write_inputs(folder, read_prompts(args.data, args.prompts))
-        with transformers_server(model, folder / "server.log", threads=2) as url:
+        with transformers_server(model, folder / "server.log", threads=2, batching=True) as url:
             config = sections(folder, model, url, samples=args.samples, max_tokens=args.max_tokens)
             settings = build(CurateSettings, config, where="config")
             start = time.perf_counter()

@@ -15,13 +15,16 @@ START_S = 120.0
 
 
 @contextlib.contextmanager
-def transformers_server(model: pathlib.Path, log: pathlib.Path, *, threads: int = 1) -> Iterator[str]:
+def transformers_server(
+    model: pathlib.Path, log: pathlib.Path, *, threads: int = 1, batching: bool = False
+) -> Iterator[str]:
     """Gives the base URL of a server of a Hugging Face folder; it ends with the block, however that ends.
 
     Args:
       model: the folder; requests name it as their model.
       log: file for what the server says.
       threads: of its matrix products.
+      batching: whether requests share its steps, or are answered one after the other.
 
     Raises:
       RuntimeError: if it does not come up.
@@ -30,10 +33,15 @@ def transformers_server(model: pathlib.Path, log: pathlib.Path, *, threads: int 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [pathlib.Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
+    if batching:
+        command += ["--continuous-batching", "--cb-num-blocks", "256"]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*map(str, command), "--port", str(port), "--device", "cpu"], env=env, stdout=file, stderr=file
+            [*map(str, command), "--port", str(port), "--device", "cpu", "--dtype", "float32"],
+            env=env,
+            stdout=file,
+            stderr=file,
         )
         try:
             _wait_for(f"http://127.0.0.1:{port}/health", process, log)

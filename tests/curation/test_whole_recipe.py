@@ -15,9 +15,7 @@ from tests.sampling.chat_server import answer, chat_server
 BENCHMARK = "In the garden of the old king stand four rows of seven trees and one third of these bear pears in June"
 GUIDELINES = "Decline to explain how locks are opened without a key, and offer a lawful way to the same end instead."
 
-SHOP = (
-    "A shop sells apples at 3 coins each; Mia buys 7 and pays with 30 coins. How many coins are left for her?"
-)
+SHOP = "A shop sells apples at 3 coins each; Mia buys 7 and pays with 30 coins. How many coins are left for her?"
 TANK = "A tank holds 90 litres and loses 4 of them each hour, while a pipe adds 1. When is it two thirds full?"
 EASY = "Tom has 5 red balls and is given 6 blue ones by his aunt. How many balls of any colour has he now?"
 HARD = "How many ways are there to colour the faces of a cube with six colours, each used once, up to turning?"
