@@ -23,12 +23,12 @@ class Progress:
         SFT 412/16000 loss 1.234 | 0.21/s | ETA 20h37m
     """
 
-    def __init__(self, stage: str, *, total: int, stream: TextIO | None = None) -> None:
+    def __init__(self, stage: str, *, total: int | None, stream: TextIO | None = None) -> None:
         """Starts the clock.
 
         Args:
           stage: the word at the start of the line.
-          total: the step that ends the stage.
+          total: the step that ends the stage; None where nobody knows, and then no time is left to tell.
           stream: where to write; standard error by default.
         """
         self._stage, self._total = stage, total
@@ -63,11 +63,12 @@ class Progress:
         numbers = "".join(f" {name} {_number(value)}" for name, value in metrics.items())
         started, first_step = self._first
         steps, seconds = step - first_step, now - started
+        line = f"{self._stage} {step}{'' if self._total is None else f'/{self._total}'}{numbers}"
         if not steps or not seconds:
-            return f"{self._stage} {step}/{self._total}{numbers}"
+            return line
         rate = steps / seconds
-        left = duration(max(self._total - step, 0) / rate)
-        return f"{self._stage} {step}/{self._total}{numbers} | {rate:.3g}/s | ETA {left}"
+        left = "" if self._total is None else f" | ETA {duration(max(self._total - step, 0) / rate)}"
+        return f"{line} | {rate:.3g}/s{left}"
 
     def _show(self, now: float) -> None:
         if self._terminal:

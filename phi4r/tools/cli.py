@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from phi4r.errors import UserError
 
 COMMANDS = {
+    "allow-list": "allow_list",
     "convert": "convert",
     "curate": "curate",
     "evaluate": "evaluate",

@@ -46,6 +46,15 @@ def test_the_line_has_stage_step_metrics_rate_and_time_left(clock):
     assert stream.getvalue().splitlines()[-1] == "SFT 3/101 loss 1.235 tokens_per_s 104,858 | 0.5/s | ETA 3m16s"
 
 
+def test_where_nobody_knows_the_end_no_time_is_left_to_tell(clock):
+    stream = io.StringIO()
+    with Progress("read", total=None, stream=stream) as progress:
+        progress.update(0)
+        clock.now += 2.0
+        progress.update(500)
+    assert stream.getvalue() == "read 500 | 250/s\n"
+
+
 def test_a_resumed_stage_does_not_count_the_steps_before_it(clock):
     stream = io.StringIO()
     with Progress("SFT", total=1000, stream=stream) as progress:

@@ -25,7 +25,7 @@ class DecontaminationSettings(OverlapSettings):
     Attributes:
       benchmarks: specs of tasks and files, as `phi4r.curation.overlap.protected_texts` reads them.
       with_solutions: whether answers and solutions of tasks are protected too, not only prompts. Not in the paper.
-      allow_list: file of long n-grams that condemn nothing, one a line; `phi4r allow_list` writes one.
+      allow_list: file of long n-grams that condemn nothing, one a line; `phi4r allow-list` writes one.
     """
 
     benchmarks: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the stages that look for protected texts have in common: decontamination, and the search for held-out prompts."""
+"""What stages that look for protected texts have in common: decontamination, and the search for held-out prompts."""
 
 import abc
 import dataclasses
