@@ -1,4 +1,4 @@
-"""Writes the allow-list of decontamination: 13-grams of the benchmarks that are common in a corpus of all kinds of text.
+"""Writes the allow-list of decontamination: 13-grams of benchmarks that are common in a corpus of all kinds of text.
 
 "what is the probability that at least one of the two dice shows a six" stands in a benchmark and in many other places,
 so a prompt that has it need not know the benchmark. Read the list before `stages.decontamination.allow_list` names it:
