@@ -41,6 +41,7 @@ from phi4r.curation.folder import (
     write_results,
     write_summary,
 )
+from phi4r.curation.places import check_places
 from phi4r.curation.shards import kept_files
 from phi4r.curation.table import OUTPUT, SEEDS, StageContext, build_generators, check_sources, entry_of
 from phi4r.errors import UserError
@@ -97,6 +98,15 @@ class CurateSettings:
         build_generators(self.generators)
         check_sources(self.stage_settings())
 
+    def wanted(self) -> dict[str, Any]:
+        """Returns the settings of the stages that are to run, unless they are finished."""
+        if self.only:
+            names = (self.only,)
+        else:
+            names = self.order[: self.order.index(self.until) + 1] if self.until else self.order
+        settings = self.stage_settings()
+        return {name: settings[name] for name in names}
+
     def stage_settings(self) -> dict[str, Any]:
         """Returns the settings of the stages of `order`.
 
@@ -117,11 +127,15 @@ def run_curate(settings: CurateSettings, workdir: str | os.PathLike) -> dict[str
       The summaries of the stages, by name, as far as the run went.
 
     Raises:
-      UserError: for a mistake in the data or a stage, a workdir that cannot be written, or a stage before `only` that
-        is not finished.
+      UserError: for a file that a later stage will not find, a mistake in the data or a stage, a workdir that cannot be
+        written, or a stage before `only` that is not finished.
     """
     if settings.engine == "beam":
         import_beam()
+    wanted = settings.wanted()
+    generators = build_generators(settings.generators).items()
+    asked = {name: one for name, one in generators if any(_mentions(s, name) for s in wanted.values())}
+    check_places(wanted, asked)
     workdir = pathlib.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -191,8 +205,9 @@ class _Run:
 
     def _key(self, number: int) -> dict[str, Any]:
         """Returns what the results of a stage depend on; the stages before it are finished."""
-        settings = dataclasses.asdict(self._stages[self._settings.order[number]])
-        generators = {name: value for name, value in self._settings.generators.items() if _mentions(settings, name)}
+        stage = self._stages[self._settings.order[number]]
+        settings = dataclasses.asdict(stage)
+        generators = {name: value for name, value in self._settings.generators.items() if _mentions(stage, name)}
         of_input = self._read_seeds()[1] if number == 0 else read_summary(self._folders[number - 1])["output"]
         key = {"settings": settings, "seed": self._settings.seed, "input": of_input}
         if generators:
@@ -287,9 +302,9 @@ def _difference(summary: Mapping[str, Any], key: Mapping[str, Any]) -> str:
     return f"{name} was {old!r} and is now {new!r}"
 
 
-def _mentions(value: Any, name: str) -> bool:
-    """Whether a name is among the texts in nested settings."""
-    return name in _texts_in(value)
+def _mentions(settings: Any, generator: str) -> bool:
+    """Whether the name of a generator is among the texts in the settings of a stage."""
+    return generator in _texts_in(dataclasses.asdict(settings))
 
 
 def _files_in(value: Any) -> Iterator[str]:

@@ -300,6 +300,18 @@ BAD = {
         {"order": ("seeds", "output"), "stages": {"output": {"data": {"problem_sources": ("ss",)}}}},
         "config.stages.output.data.problem_sources: there is no source 'ss'; did you mean 's'",
     ),
+    "tokenizer of a later stage": (
+        {"order": ("seeds", "screens"), "stages": {"screens": {"tokenizer": "nowhere", "max_tokens": 9}}},
+        "config.stages.screens.tokenizer: there is no file or folder nowhere; check the path",
+    ),
+    "recording that a stage asks": (
+        {
+            "order": ("seeds", "traces"),
+            "stages": {"traces": {"levels": ({"name": "m", "teacher": "a", "samples": 1},)}},
+            "generators": {"a": {"kind": "recorded", "path": "nowhere.jsonl"}},
+        },
+        "config.generators.a.path: there is no file or folder nowhere.jsonl",
+    ),
     "generator": ({"generators": {"a": {"kind": "endpoint"}}}, "needs the section endpoint"),
 }
 
