@@ -26,7 +26,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import phi4r.settings
@@ -137,11 +137,12 @@ def run_curate(settings: CurateSettings, workdir: str | os.PathLike) -> dict[str
     asked = {name: one for name, one in generators if any(_mentions(s, name) for s in wanted.values())}
     check_places(wanted, asked)
     workdir = pathlib.Path(workdir)
+    run = _Run(settings, workdir)
+    run.check_generators(wanted)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir.") from error
-    run = _Run(settings, workdir)
     run.put_aside_strangers()
     summaries: dict[str, Any] = {}
     for number, name in enumerate(settings.order):
@@ -196,6 +197,12 @@ class _Run:
         self._put_aside_after(number, output)
         print(f"{folder.name}: {_counts_text(summary)}, {duration(summary['seconds'])}", flush=True)
         return summary
+
+    def check_generators(self, wanted: Collection[str]) -> None:
+        """Refuses stages that ask generators which there are not, before the first one has asked for hours."""
+        for number, name in enumerate(self._settings.order):
+            if name in wanted and entry_of(name, "config.order").asks:
+                self._make(number)
 
     def put_aside_strangers(self) -> None:
         """Moves folders of stages that the order does not have, or has elsewhere."""

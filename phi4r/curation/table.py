@@ -64,6 +64,7 @@ class StageEntry:
       make: returns the stage.
       report: writes more files into the folder of what the stage gave: (folder, stage, settings) -> None.
       of_sources: dotted name of the setting that lists names of sources, if there is one.
+      asks: whether it asks generators; then it can be made, and refuse those that there are not, without its input.
     """
 
     module: str
@@ -71,6 +72,7 @@ class StageEntry:
     make: Maker
     report: Report | None = None
     of_sources: str = ""
+    asks: bool = False
 
     def settings_class(self) -> type:
         """Imports the class of the settings."""
@@ -135,11 +137,6 @@ def _plain(module: str, name: str) -> Maker:
     return lambda settings, context: _imported(module, name)(settings)
 
 
-def _asking(module: str, name: str) -> Maker:
-    """Returns the maker of a stage that asks generators."""
-    return lambda settings, context: _imported(module, name)(settings, context.askers())
-
-
 def _make_seeds(settings: Any, context: StageContext) -> Any:
     return _imported("intake.seeds", "Seeds")(settings, context.workdir / "seeds.sqlite", reserved=STAGES)
 
@@ -160,6 +157,16 @@ def _make_output(settings: Any, context: StageContext) -> Any:
 def _report(name: str) -> Report:
     """Returns the report of a stage."""
     return lambda folder, stage, settings: _imported("reports", name)(folder, stage, settings)
+
+
+def _asking(file: str, name: str, *, report: str = "", of_sources: str = "") -> StageEntry:
+    """Returns the entry of a stage that asks generators, `NAMEStage` of a file of `teaching`."""
+    module = f"teaching.{file}"
+
+    def make(settings: Any, context: StageContext) -> Any:
+        return _imported(module, f"{name}Stage")(settings, context.askers())
+
+    return StageEntry(module, f"{name}Settings", make, _report(report) if report else None, of_sources, asks=True)
 
 
 def _decontamination(name: str) -> StageEntry:
@@ -184,23 +191,14 @@ STAGES: Mapping[str, StageEntry] = {
         "intake.duplicates", "NearSettings", _plain("intake.duplicates", "NearDuplicates"), of_sources="prefer"
     ),
     "screens": StageEntry("intake.screens", "ScreenSettings", _plain("intake.screens", "Screens")),
-    "teachability": StageEntry(
-        "teaching.teachability",
-        "TeachabilitySettings",
-        _asking("teaching.teachability", "TeachabilityStage"),
-        _report("report_teachability"),
-    ),
-    "rubric": StageEntry(
-        "teaching.rubric", "RubricSettings", _asking("teaching.rubric", "RubricStage"), _report("report_rubric")
-    ),
-    "rewriting": StageEntry("teaching.rewriting", "RewritingSettings", _asking("teaching.rewriting", "RewritingStage")),
-    "traces": StageEntry("teaching.traces", "TracesSettings", _asking("teaching.traces", "TracesStage")),
+    "teachability": _asking("teachability", "Teachability", report="report_teachability"),
+    "rubric": _asking("rubric", "Rubric", report="report_rubric"),
+    "rewriting": _asking("rewriting", "Rewriting"),
+    "traces": _asking("traces", "Traces"),
     "solutions": StageEntry(
         "teaching.solutions", "SolutionsSettings", _plain("teaching.solutions", "SolutionsStage"), of_sources="sources"
     ),
-    "safety": StageEntry(
-        "teaching.safety", "SafetySettings", _asking("teaching.safety", "SafetyStage"), of_sources="sources"
-    ),
+    "safety": _asking("safety", "Safety", of_sources="sources"),
     "decontamination": _decontamination("decontamination"),
     "final_decontamination": _decontamination("final_decontamination"),
     "held_out": StageEntry("overlap.held_out", "HeldOutSettings", _make_held_out, _report("report_overlaps")),

@@ -304,6 +304,14 @@ BAD = {
         {"order": ("seeds", "screens"), "stages": {"screens": {"tokenizer": "nowhere", "max_tokens": 9}}},
         "config.stages.screens.tokenizer: there is no file or folder nowhere; check the path",
     ),
+    "generator of a later stage": (
+        {
+            "order": ("seeds", "even", "rubric"),
+            "stages": {"rubric": {"graders": ("strng",)}},
+            "generators": {"strong": {"kind": "endpoint", "endpoint": {"base_url": "http://x/v1", "model": "m"}}},
+        },
+        r"the stage rubric asks the generator 'strng', which there is not \(there are: strong\)",
+    ),
     "recording that a stage asks": (
         {
             "order": ("seeds", "traces"),
