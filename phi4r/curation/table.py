@@ -63,7 +63,7 @@ class StageEntry:
       settings: name of their class there.
       make: returns the stage.
       report: writes more files into the folder of what the stage gave: (folder, stage, settings) -> None.
-      of_sources: dotted name of the setting that lists names of sources, if there is one.
+      of_sources: dotted name of the setting that lists names of sources (or is None), if there is one.
       asks: whether it asks generators; then it can be made, and refuse those that there are not, without its input.
     """
 
@@ -104,7 +104,7 @@ def check_sources(stages: Mapping[str, Any]) -> None:
     known = stages[SEEDS].sources
     for stage, settings in stages.items():
         field = STAGES[stage].of_sources
-        for name in operator.attrgetter(field)(settings) if field else ():
+        for name in (operator.attrgetter(field)(settings) or ()) if field else ():
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."

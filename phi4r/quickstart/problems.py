@@ -56,7 +56,7 @@ def curation_of(settings: ProblemSettings, *, seed: int) -> dict[str, Any]:
             "seeds": {"sources": sources},
             "solutions": {"sources": (SFT,)},
             # The tasks' own splits hold out what is not trained on.
-            "output": {"data": {"name": "quickstart", "problem_sources": (RL,)}},
+            "output": {"data": {"name": "quickstart", "problem_sources": (RL,) if settings.rl else ()}},
         },
     }
 

@@ -29,7 +29,7 @@ class OutputSettings:
       row_length: tokens of a packed row (section 3).
       overlong: "error" refuses traces of more tokens than a row, "drop" leaves them out and counts them.
       shard_mib: size at which a new file is begun.
-      problem_sources: whose items become problems of reinforcement learning, if they have an answer; empty for all.
+      problem_sources: whose items become problems of reinforcement learning, if they have an answer; None for all.
     """
 
     name: str = "curated"
@@ -38,7 +38,7 @@ class OutputSettings:
     row_length: int = 32_768
     overlong: Literal["error", "drop"] = "error"
     shard_mib: int = 256
-    problem_sources: tuple[str, ...] = ()
+    problem_sources: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if not (self.name.isidentifier() and self.name.islower()):
@@ -152,7 +152,7 @@ def is_problem(item: Item, output: OutputSettings, mixture: MixtureSettings) -> 
 
     Safety data has none to check, whatever its fields say.
     """
-    if output.problem_sources and item.source not in output.problem_sources:
+    if output.problem_sources is not None and item.source not in output.problem_sources:
         return False
     domain = noted_value(item, f"{CLUSTERS}.domain") or item.domain
     return bool(item.answer.strip()) and domain != mixture.safety_domain

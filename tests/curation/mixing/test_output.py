@@ -121,6 +121,7 @@ def test_problems_may_be_those_of_some_sources_alone(tmp_path):
     output = write(tmp_path, rows=rows, mixture=MixtureSettings(), problem_sources=("rl",))
     assert [row["id"] for row in rows_of(f"tfds:curated_sft/train@{tmp_path}")] == ["t"]
     assert [row["id"] for row in rows_of(f"tfds:curated_rl/train@{tmp_path}")] == ["q"]
+    assert write(tmp_path / "none", rows=rows, mixture=MixtureSettings(), problem_sources=()).rl is None
     assert output.neither == 1 and {source for (source, _), number in output.origins.items() if number} == {"sft", "rl"}
 
 
