@@ -22,7 +22,7 @@ from typing import Any
 from phi4r.data.records import Problem, Trace
 from phi4r.errors import UserError
 from phi4r.evals.puzzles.puzzle import Puzzle
-from phi4r.evals.puzzles.sat_search import Clause, letters, list_dead_ends, propagate_and_branch, words
+from phi4r.evals.puzzles.sat_search import Clause, letters, look_up_clauses, propagate_and_branch, words
 from phi4r.verifiers.satisfiability import SatVerifier
 
 MAX_VARS = 20  # 2^20 assignments as bits of one integer: 128 KiB
@@ -158,7 +158,7 @@ If no assignment satisfies all clauses, end your response with:
 
 
 def solve(problem: Problem) -> Trace:
-    """Writes the search for a model: unit propagation and cases in full wording, dead ends in order in short wording.
+    """Writes the search for a model: unit propagation and cases in full wording, clauses looked up in short wording.
 
     Raises:
       UserError: if `problem` is not one of this puzzle.
@@ -169,7 +169,7 @@ def solve(problem: Problem) -> Trace:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"problem {problem.id} is not one of the puzzle 3sat; make it with PuzzleProblems.") from error
     if wording == "short":
-        thought, model = list_dead_ends(clauses, num_vars)
+        thought, model = look_up_clauses(clauses, num_vars)
         solution = f"\\boxed{{{'none' if model is None else letters(model)}}}"
     else:
         thought, model = propagate_and_branch(clauses, num_vars)

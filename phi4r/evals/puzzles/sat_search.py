@@ -4,8 +4,9 @@ A literal is v or -v for variable v = 1..n; a clause is a tuple of literals. In 
 its negation `not x2`; in short wording they are `b` and `B`.
 """
 
+import itertools
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 Clause = Sequence[int]
 
@@ -20,32 +21,37 @@ def words(clause: Clause) -> str:
     return "(" + " or ".join(f"x{x}" if x > 0 else f"not x{-x}" for x in clause) + ")"
 
 
-def list_dead_ends(clauses: Sequence[Clause], num_vars: int) -> tuple[str, list[int] | None]:
+def look_up_clauses(clauses: Sequence[Clause], num_vars: int) -> tuple[str, list[int] | None]:
     """Looks for the first model in the order abc, abC, aBc, ..., and skips what begins with a dead end.
 
     Returns:
-      the thought, and the model as literals (None if there is none). The thought lists every dead end with the first
-      clause that it makes false, and ends with the model: `abC ABc,aBc`, or with `none`.
+      the thought, and the model as literals (None if there is none). After each beginning the thought names the clauses
+      that would make it a dead end, those that are false by its last literal, as far as the first that there is (+; the
+      others have -): `abc ABC+,abC ABc-` for the model abC.
     """
-    decided_at: list[list[Clause]] = [[] for _ in range(num_vars + 1)]  # the clauses whose last variable this is
-    for clause in clauses:
-        decided_at[max(map(abs, clause))].append(clause)
     steps: list[str] = []
-    model = _extend([], decided_at, steps)
-    steps.append("none" if model is None else letters(model))
+    model = _extend([], {tuple(clause) for clause in clauses}, num_vars, steps)
     return ",".join(steps), model
 
 
-def _extend(prefix: list[int], decided_at: list[list[Clause]], steps: list[str]) -> list[int] | None:
-    """Returns the first model that begins with the literals of `prefix`, or None; writes the dead ends."""
-    for clause in decided_at[len(prefix)]:
-        if all(-x in prefix for x in clause):
-            steps.append(f"{letters(prefix)} {letters(clause)}")
+def _extend(
+    prefix: list[int], clauses: Collection[tuple[int, ...]], num_vars: int, steps: list[str]
+) -> list[int] | None:
+    """Returns the first model that begins with the literals of `prefix`, or None; writes what is looked up."""
+    looked_up = []
+    for pair in itertools.combinations(prefix[:-1], 2):
+        clause = tuple(-x for x in (*pair, prefix[-1]))
+        looked_up.append(letters(clause) + ("+" if clause in clauses else "-"))
+        if clause in clauses:
+            break
+    if looked_up:
+        steps.append(" ".join((letters(prefix), *looked_up)))
+        if looked_up[-1].endswith("+"):
             return None
-    if len(prefix) + 1 == len(decided_at):
+    if len(prefix) == num_vars:
         return prefix
     for literal in (len(prefix) + 1, -len(prefix) - 1):
-        model = _extend([*prefix, literal], decided_at, steps)
+        model = _extend([*prefix, literal], clauses, num_vars, steps)
         if model is not None:
             return model
     return None

@@ -8,7 +8,7 @@ import pytest
 from phi4r.errors import UserError
 from phi4r.evals.puzzles.puzzle import PuzzleProblems
 from phi4r.evals.puzzles.sat import CELLS, SAT, count_models, draw
-from phi4r.evals.puzzles.sat_search import letters, list_dead_ends, propagate_and_branch, words
+from phi4r.evals.puzzles.sat_search import letters, look_up_clauses, propagate_and_branch, words
 
 EIGHT = [(a, 2 * b, 3 * c) for a in (1, -1) for b in (1, -1) for c in (1, -1)]  # every assignment fails one of them
 
@@ -114,22 +114,28 @@ def test_the_verifier_accepts_every_worked_solution(wording):
         assert (trace.id, trace.prompt, trace.answer) == (problem.id, problem.prompt, problem.answer)
 
 
-def test_short_thoughts_list_dead_ends_in_order_by_hand():
+def test_short_thoughts_look_clauses_up_in_order_by_hand():
     clauses = [(-1, -2, -3), (-1, -2, 3), (1, 2, 3), (-1, 2, -3)]
-    assert list_dead_ends(clauses, 3) == ("abc ABC,abC ABc,aBc AbC,aBC", [1, -2, -3])
-    thought, model = list_dead_ends(EIGHT, 3)
+    assert look_up_clauses(clauses, 3) == ("abc ABC+,abC ABc+,aBc AbC+,aBC Abc-", [1, -2, -3])
+    thought, model = look_up_clauses(EIGHT, 3)
     assert model is None
-    assert thought == "abc ABC,abC ABc,aBc AbC,aBC Abc,Abc aBC,AbC aBc,ABc abC,ABC abc,none"
-    assert list_dead_ends([(-1, -2, -3)], 4) == ("abc ABC,abCd", [1, 2, -3, 4])
+    assert thought == "abc ABC+,abC ABc+,aBc AbC+,aBC Abc+,Abc aBC+,AbC aBc+,ABc abC+,ABC abc+"
+    of_four = ("abc ABC+,abC ABc-,abCd ABD- AcD- BcD-", [1, 2, -3, 4])
+    assert look_up_clauses([(-1, -2, -3)], 4) == of_four
 
 
-def test_short_thoughts_name_a_clause_that_each_dead_end_makes_false():
+def test_short_thoughts_say_of_each_clause_they_name_whether_there_is_one():
     for problem in problems(60, wording="short", max_vars=10):
-        *dead_ends, last = SAT.solve(problem).thought.split(",")
-        assert SAT.solve(problem).solution == f"\\boxed{{{last}}}"
-        for prefix, clause in map(str.split, dead_ends):
-            assert clause in problem.prompt.split()
-            assert set(clause.swapcase()) <= set(prefix)
+        clauses = set(problem.prompt.split())
+        steps = [step.split() for step in SAT.solve(problem).thought.split(",")]
+        for prefix, *looked_up in steps:
+            for entry in looked_up:
+                assert set(entry[:-1].swapcase()) <= set(prefix) and prefix[-1].swapcase() in entry
+                assert (entry[-1] == "+") == (entry[:-1] in clauses)
+            assert all(entry[-1] == "-" for entry in looked_up[:-1])
+        (last, *looked_up) = steps[-1]
+        found = last if looked_up[-1][-1] == "-" else "none"
+        assert SAT.solve(problem).solution == f"\\boxed{{{found}}}"
 
 
 def test_full_thoughts_propagate_units_and_branch_by_hand():
