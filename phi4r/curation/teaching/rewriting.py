@@ -10,16 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from phi4r.curation.asking.asking import Asker, check_names, is_answer, shortcoming
+from phi4r.curation.asking.asking import is_answer, shortcoming
 from phi4r.curation.item import Item
 from phi4r.curation.stage import Outcome, dropped, failed, kept
 from phi4r.curation.teaching.answer_kinds import INSTRUCTIONS, agreeing, answers_of, check_kind, uncheckable
-from phi4r.curation.teaching.passing import decide_where
+from phi4r.curation.teaching.asking_stage import AskingStage
 from phi4r.errors import UserError
 from phi4r.sampling.generator import Completion
 from phi4r.text.template import Message
 from phi4r.text.thinking import split_response
-from phi4r.verifiers.pool import VerifierPool
 
 NAME = "rewriting"
 
@@ -101,33 +100,17 @@ class Rewritten:
     answer: str
 
 
-class RewritingStage:
+class RewritingStage(AskingStage[RewritingSettings]):
     """An ItemStage that makes open problems checkable; items with a short answer pass untouched."""
 
     name = NAME
 
-    def __init__(self, settings: RewritingSettings, askers: Mapping[str, Asker], *, pool: VerifierPool | None = None):
-        """Asks nothing and opens nothing yet.
+    def asked(self) -> Sequence[str]:
+        """Returns the names of the generators that the settings want asked."""
+        return (self._settings.rewriter, *self._settings.solvers)
 
-        Args:
-          settings: the thresholds.
-          askers: by the names of generators.
-          pool: compares answers; None for one of its own, which starts no process before it needs one.
-
-        Raises:
-          UserError: for a generator that there is not.
-        """
-        self.batch_size = settings.batch_size
-        self._settings = settings
-        self._askers = askers
-        check_names(askers, [settings.rewriter, *settings.solvers], stage=NAME)
-        self._pool = VerifierPool() if pool is None else pool
-
-    def __call__(self, items: Sequence[Item]) -> list[Outcome]:
+    def decide(self, items: Sequence[Item]) -> list[Outcome]:
         """Returns an outcome for each item."""
-        return decide_where(lambda item: item.domain not in self._settings.skip_domains, items, self._decide)
-
-    def _decide(self, items: Sequence[Item]) -> list[Outcome]:
         outcomes = [kept(item) for item in items]
         open_ones = [number for number, item in enumerate(items) if self._is_open(item)]
         rewritten = self._rewrite([items[number] for number in open_ones])

@@ -11,11 +11,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from phi4r.curation.asking.asking import Asker, check_names, is_answer, shortcoming
+from phi4r.curation.asking.asking import Asker, is_answer, shortcoming
 from phi4r.curation.item import Item
 from phi4r.curation.stage import Outcome, dropped, failed, kept
+from phi4r.curation.teaching.asking_stage import AskingStage
 from phi4r.curation.teaching.grader_agreement import exact_share, krippendorff_alpha, mean_difference
-from phi4r.curation.teaching.passing import decide_where
 from phi4r.errors import UserError
 from phi4r.sampling.generator import Completion
 from phi4r.text.template import Message
@@ -97,31 +97,17 @@ class Grade:
     reason: str
 
 
-class RubricStage:
+class RubricStage(AskingStage[RubricSettings]):
     """An ItemStage that keeps the prompts that take enough, and hard enough, steps."""
 
     name = NAME
 
-    def __init__(self, settings: RubricSettings, askers: Mapping[str, Asker]):
-        """Asks nothing and opens nothing yet.
+    def asked(self) -> Sequence[str]:
+        """Returns the names of the generators that the settings want asked."""
+        return self._settings.graders
 
-        Args:
-          settings: the thresholds.
-          askers: by the names of generators.
-
-        Raises:
-          UserError: for a generator that there is not.
-        """
-        self.batch_size = settings.batch_size
-        self._settings = settings
-        self._askers = askers
-        check_names(askers, settings.graders, stage=NAME)
-
-    def __call__(self, items: Sequence[Item]) -> list[Outcome]:
+    def decide(self, items: Sequence[Item]) -> list[Outcome]:
         """Returns an outcome for each item."""
-        return decide_where(lambda item: item.domain not in self._settings.skip_domains, items, self._decide)
-
-    def _decide(self, items: Sequence[Item]) -> list[Outcome]:
         by_grader = {name: self._grade(self._askers[name], items) for name in self._settings.graders}
         return [
             self._judge(item, {name: grades[number] for name, grades in by_grader.items()})

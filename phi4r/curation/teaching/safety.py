@@ -14,11 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from phi4r.curation.asking.asking import Asker, check_names, shortcoming
+from phi4r.curation.asking.asking import Asker, shortcoming
 from phi4r.curation.item import Item
 from phi4r.curation.stage import Outcome, dropped, failed, kept
+from phi4r.curation.teaching.asking_stage import AskingStage
 from phi4r.curation.teaching.leaks import copied_passages, mentions
-from phi4r.curation.teaching.passing import decide_where
 from phi4r.curation.teaching.trace_screens import Screened, ScreenSettings, TraceScreens
 from phi4r.errors import UserError
 from phi4r.sampling.generator import Completion
@@ -110,7 +110,7 @@ class SafetySettings:
         return text
 
 
-class SafetyStage:
+class SafetyStage(AskingStage[SafetySettings]):
     """An ItemStage that answers prompts of safety; other items pass untouched."""
 
     name = NAME
@@ -125,21 +125,20 @@ class SafetyStage:
         Raises:
           UserError: for a generator that there is not, or guidelines that cannot be read.
         """
-        self.batch_size = settings.batch_size
-        self._settings = settings
         self._guidelines = settings.read_guidelines()
-        self._askers = askers
-        check_names(askers, [settings.teacher], stage=NAME)
         self._screens = TraceScreens(settings.screens)
+        super().__init__(settings, askers)
 
-    def __call__(self, items: Sequence[Item]) -> list[Outcome]:
-        """Returns an outcome for each item."""
-        return decide_where(self._is_safety, items, self._decide)
+    def asked(self) -> Sequence[str]:
+        """Returns the names of the generators that the settings want asked."""
+        return (self._settings.teacher,)
 
-    def _is_safety(self, item: Item) -> bool:
+    def applies(self, item: Item) -> bool:
+        """Whether an item is safety data."""
         return item.domain == DOMAIN or item.source in self._settings.sources
 
-    def _decide(self, items: Sequence[Item]) -> list[Outcome]:
+    def decide(self, items: Sequence[Item]) -> list[Outcome]:
+        """Returns an outcome for each item."""
         teacher, samples = self._askers[self._settings.teacher], self._settings.samples
         answered = teacher([self._question(item) for item in items], num_samples=samples)
         return [self._choose(item, samples) for item, samples in zip(items, answered, strict=True)]

@@ -16,16 +16,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phi4r.curation.asking.asking import Asker, check_names, shortcoming
+from phi4r.curation.asking.asking import shortcoming
 from phi4r.curation.item import Item
 from phi4r.curation.stage import Outcome, dropped, failed, kept
 from phi4r.curation.teaching.answer_kinds import INSTRUCTIONS, agreeing, answers_of, check_kind, choice_letter, vote
-from phi4r.curation.teaching.passing import decide_where
+from phi4r.curation.teaching.asking_stage import AskingStage
 from phi4r.errors import UserError
 from phi4r.sampling.generator import Completion
 from phi4r.text.template import Message
 from phi4r.text.thinking import split_response
-from phi4r.verifiers.pool import VerifierPool
 
 NAME = "teachability"
 
@@ -83,35 +82,17 @@ class TeachabilitySettings:
             raise UserError("teachability needs a min_strong_agreement from 0 to 1 and a min_gap from -1 to 1.")
 
 
-class TeachabilityStage:
+class TeachabilityStage(AskingStage[TeachabilitySettings]):
     """An ItemStage that keeps the prompts in the band."""
 
     name = NAME
 
-    def __init__(
-        self, settings: TeachabilitySettings, askers: Mapping[str, Asker], *, pool: VerifierPool | None = None
-    ):
-        """Asks nothing and opens nothing yet.
+    def asked(self) -> Sequence[str]:
+        """Returns the names of the generators that the settings want asked."""
+        return (self._settings.strong, *self._settings.weak)
 
-        Args:
-          settings: the thresholds.
-          askers: by the names of generators.
-          pool: compares answers; None for one of its own, which starts no process before it needs one.
-
-        Raises:
-          UserError: for a generator that there is not.
-        """
-        self.batch_size = settings.batch_size
-        self._settings = settings
-        self._askers = askers
-        check_names(askers, [settings.strong, *settings.weak], stage=NAME)
-        self._pool = VerifierPool() if pool is None else pool
-
-    def __call__(self, items: Sequence[Item]) -> list[Outcome]:
+    def decide(self, items: Sequence[Item]) -> list[Outcome]:
         """Returns an outcome for each item; the weak models are asked only where the strong one has a truth."""
-        return decide_where(lambda item: item.domain not in self._settings.skip_domains, items, self._decide)
-
-    def _decide(self, items: Sequence[Item]) -> list[Outcome]:
         questions = [self._question(item) for item in items]
         answered = self._askers[self._settings.strong](questions, num_samples=self._settings.strong_samples)
         judged = [self._judge_strong(item, samples) for item, samples in zip(items, answered, strict=True)]

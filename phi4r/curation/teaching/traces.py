@@ -18,11 +18,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from phi4r.curation.asking.asking import FAILED, Asker, check_names
+from phi4r.curation.asking.asking import FAILED, Asker
 from phi4r.curation.item import Item
 from phi4r.curation.stage import Outcome, dropped, failed, kept
 from phi4r.curation.teaching.answer_kinds import INSTRUCTIONS, check_kind, verifier_of
-from phi4r.curation.teaching.passing import decide_where
+from phi4r.curation.teaching.asking_stage import AskingStage
 from phi4r.curation.teaching.trace_screens import Screened, ScreenSettings, TraceScreens
 from phi4r.errors import UserError
 from phi4r.sampling.generator import Completion
@@ -102,38 +102,26 @@ class _Attempt:
     reason: str  # why it is no trace to keep; empty where it is one
 
 
-class TracesStage:
+class TracesStage(AskingStage[TracesSettings]):
     """An ItemStage that gives items the thought and the solution of a teacher."""
 
     name = NAME
 
     def __init__(self, settings: TracesSettings, askers: Mapping[str, Asker], *, pool: VerifierPool | None = None):
-        """Asks nothing and opens nothing yet.
-
-        Args:
-          settings: of levels, screens and selection.
-          askers: by the names of generators.
-          pool: judges answers; None for one of its own, which starts no process before it needs one.
-
-        Raises:
-          UserError: for a generator that there is not.
-        """
-        self.batch_size = settings.batch_size
-        self._settings = settings
-        self._askers = askers
-        check_names(askers, [level.teacher for level in settings.levels], stage=NAME)
+        """Asks nothing and opens nothing yet; see `AskingStage`."""
+        super().__init__(settings, askers, pool=pool)
         self._screens = TraceScreens(settings.screens)
-        self._pool = VerifierPool() if pool is None else pool
 
-    def __call__(self, items: Sequence[Item]) -> list[Outcome]:
-        """Returns an outcome for each item; one that has a thought and a solution passes untouched."""
-        return decide_where(self._lacks, items, self._decide)
+    def asked(self) -> Sequence[str]:
+        """Returns the names of the generators that the settings want asked."""
+        return [level.teacher for level in self._settings.levels]
 
-    def _lacks(self, item: Item) -> bool:
-        has_trace = bool(item.thought.strip() and item.solution.strip())
-        return not has_trace and item.domain not in self._settings.skip_domains
+    def applies(self, item: Item) -> bool:
+        """Whether the stage looks at an item: one that has a thought and a solution passes untouched."""
+        return super().applies(item) and not (item.thought.strip() and item.solution.strip())
 
-    def _decide(self, items: Sequence[Item]) -> list[Outcome]:
+    def decide(self, items: Sequence[Item]) -> list[Outcome]:
+        """Returns an outcome for each item."""
         attempts: list[list[_Attempt]] = [[] for _ in items]
         for level in self._settings.levels:
             wanted = [number for number in range(len(items)) if self._goes_on(attempts[number])]
