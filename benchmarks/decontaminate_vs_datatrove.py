@@ -1,6 +1,6 @@
 """Decontamination against datatrove's n-gram filter: the same texts, the same protected texts, one core each, in turns.
 
-    python3 -m venv datatrove-venv && datatrove-venv/bin/pip install datatrove spacy "xxhash<4"
+    python3 -m venv datatrove-venv && datatrove-venv/bin/pip install datatrove spacy regex "xxhash<4"
     python -m benchmarks.decontaminate_vs_datatrove --python=datatrove-venv/bin/python     # needs the data sets
 
 Protected are GSM8K, MATH-500, HumanEval+ and every sixth row of Omni-MATH, with their solutions: a million 13-grams.

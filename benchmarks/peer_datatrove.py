@@ -1,4 +1,4 @@
-"""The side of datatrove in `benchmarks.decontaminate_vs_datatrove`; needs datatrove, spacy and xxhash < 4.
+"""The side of datatrove in `benchmarks.decontaminate_vs_datatrove`; needs datatrove, spacy, regex and xxhash < 4.
 
 Run by `benchmarks.peers.Peer`: the one argument is JSON with the settings below. First the index is built. Then each
 line of the standard input is a turn: the texts are filtered, which is answered with the seconds of processor time that

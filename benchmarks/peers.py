@@ -5,6 +5,7 @@ reads a line of JSON from its standard input, does the work, and answers with a 
 While it waits it uses no core, so the turns of both sides can be interleaved as in one process.
 """
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -39,7 +40,8 @@ class Peer:
         return self
 
     def __exit__(self, *unused) -> None:
-        self._process.stdin.close()  # the script's loop over its standard input ends
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # the script's loop over its standard input ends
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
