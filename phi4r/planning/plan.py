@@ -115,7 +115,8 @@ def make_plan(result: dict[str, Any], topology: Topology, hbm_gib: float | None)
     memory, total = _memory(result)
     iterations = result["iterations"]
     traffic = _add_traffic(result["traffic"], result["traffic_iteration"], iterations)
-    executed = result["flops"] + iterations * result["flops_iteration"]
+    counted = result["flops"] + iterations * result["flops_iteration"]
+    executed = max(counted, result["model_flops"])  # kernels of our own are not counted in full
     roofline = _roofline(executed / topology.num_devices, traffic, topology)
     call_s = roofline.call_s
     return ProgramPlan(

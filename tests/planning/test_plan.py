@@ -62,6 +62,13 @@ def test_a_loop_on_data_is_counted_to_its_end():
     assert plan.traffic["by_kind"] == {"all-gather": 900e9, "all-reduce": 200e9}
 
 
+def test_kernels_that_are_not_counted_are_at_least_what_the_mathematics_asks_for():
+    links = {**RESULT["traffic"], "links": 0.0, "network": 0.0, "by_kind": {}}
+    plan = make_plan({**RESULT, "flops": 15 * 989e12, "traffic": links}, H100, None)
+    assert plan.executed_flops == 16 * 989e12
+    assert plan.mfu == pytest.approx(1.0)
+
+
 def test_a_refusal_for_want_of_memory_says_how_much():
     message = (
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 120.50G of 95.74G hbm. Exceeded by 24.8G."
