@@ -15,7 +15,7 @@ from phi4r.text.reasoning import write_reasoning_tokenizer
 from phi4r.text.sentencepiece_training import QUICKSTART_MODEL, write_sentencepiece_folder
 
 ENVS = ("maze", "3sat", "tsp", "ba_calendar", "spatial_map", "flenqa")
-WITHOUT_LEVELS = ("tsp",)  # all its problems have four cities
+WITHOUT_LEVELS = ("3sat", "tsp")  # all formulas have three variables, and all tours four cities
 
 
 @pytest.fixture(scope="module")
